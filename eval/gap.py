@@ -1,0 +1,128 @@
+"""Outcomes of base and variants on the same items -> the gap: facts as plain data, no model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastpath.errors import RunError
+from fastpath.stats import (
+    Difference,
+    Paired,
+    above_chance,
+    items_needed,
+    macro_bootstrap,
+    mcnemar,
+    non_inferiority,
+    paired_bootstrap,
+    suite_gap,
+    wilson,
+)
+
+Outcomes = Mapping[str, Any]
+"""One model on one task, as harness.evaluate_task gives it."""
+
+
+def suite_facts(base: Mapping[str, Outcomes], fast: Mapping[str, Outcomes], *, seed: int) -> dict[str, Any]:
+    """Gap of one suite: every task, and the mean over the tasks on which the base is above chance.
+
+    A task on which the base is at chance cannot show a gap: it is marked and left out of the mean.
+    """
+    tasks = {name: task_facts(name, base[name], fast[name], seed=seed) for name in base}
+    counted = {name: _paired(name, base[name], fast[name]) for name in base if not tasks[name]["floor"]}
+    if not counted:
+        return {"tasks": tasks, "mean": None}
+    gap = macro_bootstrap(counted, seed=seed)
+    outcomes = list(counted.values())
+    return {
+        "tasks": tasks,
+        "mean": {
+            "num_tasks": len(counted),
+            "num_items": sum(len(b) for b, _, _ in outcomes),
+            "base_accuracy": _macro([b for b, _, _ in outcomes]),
+            "fast_accuracy": _macro([f for _, f, _ in outcomes]),
+            **_gap(gap),
+        },
+    }
+
+
+def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[str, Any]:
+    """Gap of one task: accuracies, difference with its 95 % interval clustered by template, exact McNemar."""
+    b, f, clusters = _paired(name, base, fast)
+    facts: dict[str, Any] = {
+        "metric": base["metric"],
+        "num_items": len(b),
+        "num_templates": len(set(clusters or ())),
+        "chance": base["chance"],
+        "base_accuracy": sum(b) / len(b),
+        "fast_accuracy": sum(f) / len(f),
+        **_gap(paired_bootstrap(b, f, clusters=clusters, seed=seed)),
+    }
+    if set(b) | set(f) <= {0.0, 1.0}:
+        test = mcnemar(b, f)
+        base_ends = wilson(int(sum(b)), len(b))
+        p_above = above_chance(int(sum(b)), [base["chance"]] * len(b)) if base["chance"] else 0.0
+        facts |= {
+            "lost": test.lost,
+            "won": test.won,
+            "mcnemar_p": test.p,
+            "base_low": base_ends.low,
+            "base_high": base_ends.high,
+        }
+        facts["floor"] = p_above >= 0.05 or (not base["chance"] and not sum(b))
+    else:
+        facts["floor"] = False
+    for side, outcomes in (("base", base), ("fast", fast)):
+        nats = [row["nats"] for row in outcomes["rows"] if row.get("nats") is not None]
+        if nats:
+            facts[f"{side}_nats_per_answer"] = sum(nats) / len(nats)
+        if outcomes.get("control"):
+            facts[f"{side}_prose_nats_per_byte"] = sum(outcomes["control"]) / len(outcomes["control"])
+    return facts
+
+
+def claim_facts(
+    base: Mapping[str, Outcomes], fast: Mapping[str, Outcomes], *, margin: float, floors: Sequence[str], seed: int
+) -> dict[str, Any]:
+    """The claim "essentially unchanged": a non-inferiority test on the mean over tasks, one-sided 5 %.
+
+    Verdict: shown (the loss is less than the margin), refuted (it is known to be larger), not shown (the margin
+    lies inside the interval; items_needed says how many would tell if nothing were lost), or floor.
+    """
+    counted = {name: _paired(name, base[name], fast[name]) for name in base if name not in floors}
+    if not counted:
+        return {"margin": margin, "verdict": "floor"}
+    gap: Difference = suite_gap(counted, seed=seed, confidence=0.90)
+    test = non_inferiority(gap, margin=margin)
+    pairs = [(x, y) for b, f, _ in counted.values() for x, y in zip(b, f, strict=True)]
+    discordance = sum(x != y for x, y in pairs) / len(pairs)
+    return {
+        "margin": margin,
+        "verdict": test.verdict,
+        "confidence": gap.confidence,
+        "gap": gap.value,
+        "gap_low": gap.low,
+        "gap_high": gap.high,
+        "num_items": len(pairs),
+        "num_clusters": gap.num_units,
+        "discordance": discordance,
+        "items_needed": items_needed(max(discordance, 1 / len(pairs)), margin),
+    }
+
+
+def _gap(difference: Difference) -> dict[str, float]:
+    return {"gap": difference.value, "gap_low": difference.low, "gap_high": difference.high}
+
+
+def _paired(name: str, base: Outcomes, fast: Outcomes) -> Paired:
+    """Outcomes of both models, item by item. Raises RunError if they did not answer the same items."""
+    base_ids, fast_ids = ([row["id"] for row in side["rows"]] for side in (base, fast))
+    if base_ids != fast_ids:
+        raise RunError(f"{name}: base and variant answered different items; delete the eval folder and run again")
+    return (
+        [row["right"] for row in base["rows"]],
+        [row["right"] for row in fast["rows"]],
+        [row["template"] for row in base["rows"]],
+    )
+
+
+def _macro(columns: Sequence[Sequence[float]]) -> float:
+    return sum(sum(c) / len(c) for c in columns) / len(columns)

@@ -1,0 +1,140 @@
+"""Facts of a run -> tables of words, one definition for Markdown, HTML and the terminal. Reads only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+VERDICTS = {
+    "shown": "shown",
+    "not shown": "not shown",
+    "refuted": "refuted",
+    "floor": "no verdict: the base is not above chance",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headings and rows of words; `dim` marks rows that count for nothing."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+    dim: frozenset[int] = frozenset()
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown, its title above and its note below."""
+        lines = [f"**{self.title}**", "", _line(self.headings), _line(["---"] * len(self.headings))]
+        lines += [_line(row) for row in self.rows]
+        return "\n".join(lines) + (f"\n\n{self.note}" if self.note else "") + "\n"
+
+
+def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
+    """Simple and complex tasks, base beside variant, with 95 % intervals of the difference."""
+    rows: list[tuple[str, ...]] = []
+    dim = set()
+    for suite in ("simple", "complex"):
+        for name, task in facts[suite]["tasks"].items():
+            if task["floor"]:
+                dim.add(len(rows))
+            rows.append((suite, name.removeprefix("fastpath_"), *_gap_cells(task), _remark(task)))
+        if mean := facts[suite]["mean"]:
+            words = f"mean of {mean['num_tasks']} tasks"
+            rows.append((f"{suite}: all", words, *_gap_cells(mean), ""))
+    return Table(
+        title=f"Gap: base beside {label}",
+        headings=("suite", "task", "items", "base", label, "gap, points (95 %)", "lost / won", "p", "remark"),
+        rows=tuple(rows),
+        note=claim_words(facts["claim"], label),
+        dim=frozenset(dim),
+    )
+
+
+def _gap_cells(task: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        str(task["num_items"]),
+        f"{task['base_accuracy']:.3f}",
+        f"{task['fast_accuracy']:.3f}",
+        f"{points(task['gap'])} ({points(task['gap_low'])} to {points(task['gap_high'])})",
+        f"{task['lost']} / {task['won']}" if "lost" in task else "",
+        f"{task['mcnemar_p']:.2g}" if "mcnemar_p" in task else "",
+    )
+
+
+def _remark(task: Mapping[str, Any]) -> str:
+    if task["floor"]:
+        return f"base not above chance ({task['chance']:.2f}): cannot show a gap, not counted"
+    if "base_prose_nats_per_byte" in task:
+        return (
+            f"nats a step {task['base_nats_per_answer']:.2f} -> {task['fast_nats_per_answer']:.2f}; control, "
+            f"prose nats a byte {task['base_prose_nats_per_byte']:.2f} -> {task['fast_prose_nats_per_byte']:.2f}"
+        )
+    return ""
+
+
+def points(share: float) -> str:
+    """0.021 -> '+2.1': percentage points, positive = lost."""
+    return f"{100 * share:+.1f}"
+
+
+def claim_words(claim: Mapping[str, Any], label: str) -> str:
+    """The verdict on "essentially unchanged", in one sentence with its evidence."""
+    margin = f"{100 * claim['margin']:g} points"
+    words = f'Claim "{label} loses less than {margin} on simple tasks": {VERDICTS[claim["verdict"]]}.'
+    if claim["verdict"] == "floor":
+        return words
+    words += (
+        f" Loss {points(claim['gap'])} points, 90 % interval {points(claim['gap_low'])} to "
+        f"{points(claim['gap_high'])}, {claim['num_items']} paired items."
+    )
+    if claim["verdict"] == "not shown":
+        words += (
+            f" With {100 * claim['discordance']:.0f} % of items answered differently it takes about "
+            f"{claim['items_needed']} items to show it if nothing were lost."
+        )
+    return words
+
+
+def speed_table(speed: Mapping[str, Any]) -> Table:
+    """Medians of each model and the ratio of each variant to the base."""
+    labels = list(speed["models"])
+    rows = []
+    for key, words in (
+        ("ttft_seconds", "time to first token, ms"),
+        ("prefill_tokens_per_second", "prefill, tokens/s"),
+        ("decode_tokens_per_second", "decode, tokens/s"),
+        ("peak_bytes", "peak memory, MB"),
+        ("weight_bytes", "weights, MB"),
+    ):
+        rows.append((words, *(_speed_cell(speed["models"][label], key) for label in labels)))
+    for label in labels[1:]:
+        for key, words in (("prefill", "prefill"), ("decode", "decode")):
+            ratio = speed["ratios"][label][f"{key}_tokens_per_second"]
+            rows.append((f"{words}: {label} over base", "1.00", *_ratio_cells(labels, label, ratio)))
+    return Table(title="Speed", headings=("", *labels), rows=tuple(rows), note=speed_note(speed))
+
+
+def _ratio_cells(labels: Sequence[str], label: str, ratio: float) -> list[str]:
+    return [f"{ratio:.2f}" if other == label else "" for other in labels[1:]]
+
+
+def _speed_cell(facts: Mapping[str, Any], key: str) -> str:
+    value = facts.get(key)
+    if value is None:
+        return "not measured"
+    if isinstance(value, Mapping):
+        value = value["median"]
+    scale = 1e3 if key == "ttft_seconds" else 1e-6 if key.endswith("bytes") else 1
+    return f"{value * scale:,.0f}"
+
+
+def speed_note(speed: Mapping[str, Any]) -> str:
+    """How the speed was measured."""
+    return (
+        f"Prompt {speed['prompt_tokens']} tokens, {speed['new_tokens']} new, batch {speed['batch_size']}; medians of "
+        f"{speed['repeats']} repeats in alternation, warm-up excluded."
+    )
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

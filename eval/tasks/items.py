@@ -1,0 +1,55 @@
+"""Our items as rows of lm-eval tasks: what `custom_dataset` of the YAML files beside this one calls."""
+
+from itertools import pairwise
+from typing import Any
+
+from datasets import Dataset
+
+from fastpath.items.catalog import generate
+from fastpath.items.item import Item
+
+
+def load(
+    *, task: str, items_seed: int = 0, num_items: int = 100, k: int | None = None, **_: Any
+) -> dict[str, Dataset]:
+    """{"test": rows} of multiple-choice items of the evaluation split; `_` is lm-eval's own metadata."""
+    items = generate(task, split="evaluation", seed=items_seed, num_items=num_items, k=k)
+    return {"test": Dataset.from_list([choice_row(item) for item in items])}
+
+
+def choice_row(item: Item) -> dict[str, Any]:
+    """One multiple-choice item."""
+    row = {"prompt": item.prompt, "choices": list(item.choices), "gold": item.gold, "answer": item.answer}
+    return {**_facts(item), **row}
+
+
+def load_worked(*, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
+    """{"test": rows} of worked problems, a row a segment: each computed result, and the prose between them."""
+    items = generate("worked", split="evaluation", seed=items_seed, num_items=num_items)
+    return {"test": Dataset.from_list([row for item in items for row in segment_rows(item)])}
+
+
+def segment_rows(item: Item) -> list[dict[str, Any]]:
+    """The solution of a worked item cut at its steps; a row's context is everything before its segment."""
+    rows = []
+    marks = sorted({0, len(item.answer), *(border for span in item.steps for border in span)})
+    for number, (start, end) in enumerate(pairwise(marks)):
+        is_step = (start, end) in item.steps
+        context, segment = f"{item.prompt} {item.answer[:start]}", item.answer[start:end]
+        if not segment.strip():
+            continue
+        facts = _facts(item) | {"id": f"{item.id}-{number}", "is_step": is_step}
+        rows.append({**facts, "prompt": context, "answer": segment})
+    return rows
+
+
+def _facts(item: Item) -> dict[str, Any]:
+    return {"id": item.id, "template": item.template, "source": item.source, "k": item.k}
+
+
+def score_segment(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
+    """Teacher-forced: a step is right if all its tokens are the most likely ones; prose is the control."""
+    nats, greedy = -results[0][0], results[0][1]
+    if doc["is_step"]:
+        return {"acc": float(greedy), "step_nats": nats}
+    return {"prose_nats_per_byte": nats / len(doc["answer"].encode())}

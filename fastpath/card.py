@@ -1,0 +1,56 @@
+"""The model card (README.md) of an exported model: plan, lineage and, once evaluated, the measured gap."""
+
+from pathlib import Path
+
+from fastpath.models import Lineage
+from fastpath.plan import Plan, spans_of
+from fastpath.runs import write_text
+
+_TEMPLATE = """\
+---
+base_model: {base}
+library_name: transformers
+pipeline_tag: text-generation
+tags: [fastpath, depth-pruned]
+---
+
+# A fast tier of {base}
+
+{num_keep} of {depth} blocks of `{base}` (revision {revision}) are kept; nothing was retrained. A stock
+transformers model: `AutoModelForCausalLM.from_pretrained(folder)` loads it, no other code is needed.
+
+## Plan
+
+Dropped, 0-based in the base model: {drop} ({criterion}, {chooser}). Kept: {keep}.
+
+## Measured gap
+
+{gap}
+
+## Lineage
+
+| | |
+|---|---|
+| base | {base} |
+| revision | {revision} |
+| sha256 of the base's weights | {base_weights_sha256} |
+| sha256 of these weights | {weights_sha256} |
+| made by | {code} |
+"""
+NOT_MEASURED = "Not measured yet: `python -m eval` with the same recipe measures it and writes it here."
+
+
+def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
+    """Write FOLDER/README.md from the plan, FOLDER/lineage.json and the gap as Markdown."""
+    lineage = Lineage.read(folder)
+    drop = ", ".join(f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in spans_of(plan.drop))
+    facts = {
+        **vars(lineage),
+        "num_keep": len(plan.keep),
+        "drop": drop,
+        "keep": ", ".join(map(str, plan.keep)),
+        "criterion": plan.criterion,
+        "chooser": plan.chooser,
+        "gap": gap.strip(),
+    }
+    write_text(folder / "README.md", _TEMPLATE.format(**facts))

@@ -1,0 +1,85 @@
+"""main(stage, run, show): --config, key=value overrides, logging to stderr, one JSON object as the last line."""
+
+import argparse
+import errno
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastpath.config import Recipe, load_recipe
+from fastpath.errors import UserError
+
+
+def main(stage: str, run: Callable[[Recipe], Path], show: Callable[[Path], dict[str, Any]]) -> int:
+    """Run one stage from the command line; the exit code (0 done, 2 the user's to mend, 130 interrupted).
+
+    `show(folder)` prints what the finished folder holds and returns the headline facts for the JSON line.
+    """
+    arguments = _parser(stage).parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fastpath").setLevel(logging.INFO)
+    start = time.monotonic()
+    return guarded(lambda: _run(stage, run, show, arguments, start))
+
+
+def _parser(stage: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {stage}",
+        description=f"Run the stage `{stage}` of a recipe. The same command again resumes.",
+    )
+    parser.add_argument("--config", required=True, help="recipe file, for example configs/quickstart.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example out=runs/try prune.drop=6")
+    return parser
+
+
+def _run(
+    stage: str,
+    run: Callable[[Recipe], Path],
+    show: Callable[[Path], dict[str, Any]],
+    arguments: argparse.Namespace,
+    start: float,
+) -> None:
+    recipe = load_recipe(arguments.config, arguments.overrides)
+    recipe.for_stage(stage)
+    folder = run(recipe)
+    facts = show(folder)
+    print(json.dumps({"stage": stage, "path": str(folder), **facts, "seconds": round(time.monotonic() - start, 1)}))
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Do the work; what the user can mend becomes one line on stderr and exit code 2."""
+    try:
+        work()
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        reason = _disk_fault(error)
+        if reason is None:
+            raise
+        print(f"error: {reason}; what was there before is untouched, the same command goes on", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _disk_fault(error: Exception) -> str | None:
+    """A full or unwritable disk, in words; safetensors wraps the system's error in its own."""
+    faults = {errno.ENOSPC: "no space left on device", errno.EDQUOT: "disk quota exceeded",
+              errno.EFBIG: "file too large for this disk", errno.EROFS: "read-only file system",
+              errno.EACCES: "permission denied"}  # fmt: skip
+    for code, words in faults.items():
+        if (isinstance(error, OSError) and error.errno == code) or f"os error {code}" in str(error):
+            where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+            return f"cannot write: {words}{where}"
+    return None

@@ -1,0 +1,21 @@
+"""The one family of errors that are the user's to mend: shown as one line, exit code 2, no traceback."""
+
+
+class UserError(ValueError):
+    """What is wrong, where, and what would work, in one line."""
+
+
+class ConfigError(UserError):
+    """A key of the recipe is unknown, missing or of the wrong type."""
+
+
+class RunError(UserError):
+    """A run folder does not fit what was asked of it."""
+
+
+class ModelError(UserError):
+    """A model could not be found or read."""
+
+
+class SurgeryError(UserError):
+    """This model cannot be cut; the message says why and what would work."""

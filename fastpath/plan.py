@@ -1,0 +1,93 @@
+"""Scores and plans as data: validated, frozen, JSON, no torch. A plan can be read, written and edited by hand."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fastpath.errors import RunError
+from fastpath.runs import read_json
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Data):
+    """What dropping each block costs on one kind of items, with 95 % intervals; LOW goes first."""
+
+    items: int
+    tokens: int
+    cost: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Self:
+        if not len(self.cost) == len(self.low) == len(self.high):
+            raise ValueError("cost, low and high differ in length")
+        return self
+
+
+class Scores(_Data):
+    """The cost of every block (and span) on simple and on complex items, by one criterion."""
+
+    criterion: str
+    unit: str
+    depth: int = Field(ge=1)
+    simple: Column
+    complex: Column
+    reasoning: Column
+    """complex - simple: what a block contributes beyond what the simple items need."""
+    simple_spans: tuple[tuple[float, ...], ...] = ()
+    """[i][n-1]: cost of dropping the n blocks i <= k < i + n; empty where a span costs the sum of its blocks."""
+
+    @model_validator(mode="after")
+    def _one_cost_a_block(self) -> Self:
+        for name in ("simple", "complex", "reasoning"):
+            if len(getattr(self, name).cost) != self.depth:
+                raise ValueError(f"{name} has not one cost for each of {self.depth} blocks")
+        return self
+
+
+class Plan(_Data):
+    """What is kept of a model of `depth` blocks: old indices, 0-based, rising."""
+
+    depth: int = Field(ge=1)
+    keep: Annotated[tuple[int, ...], Field(min_length=1)]
+    criterion: str
+    chooser: str
+    simple_cost: float
+    """Predicted cost on simple items: the sum over the dropped blocks, or the cost of the span."""
+    unit: str
+
+    @model_validator(mode="after")
+    def _indices_rise_inside(self) -> Self:
+        rising = all(a < b for a, b in zip(self.keep, self.keep[1:], strict=False))
+        if not rising or self.keep[0] < 0 or self.keep[-1] >= self.depth:
+            raise ValueError(f"keep must rise and lie in 0..{self.depth - 1}, got {list(self.keep)}")
+        return self
+
+    @property
+    def drop(self) -> tuple[int, ...]:
+        """The blocks that go: old indices, rising."""
+        return tuple(sorted(set(range(self.depth)) - set(self.keep)))
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a JSON file. Raises RunError naming the file and the fault."""
+    try:
+        return Plan.model_validate(read_json(path))
+    except ValidationError as error:
+        raise RunError(f"{path}: not a plan: {error.errors()[0]['msg']}") from None
+
+
+def spans_of(drop: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Half-open spans of neighbouring indices: (3, 4, 5, 9) -> [(3, 6), (9, 10)]."""
+    spans: list[tuple[int, int]] = []
+    for i in drop:
+        if spans and spans[-1][1] == i:
+            spans[-1] = (spans[-1][0], i + 1)
+        else:
+            spans.append((i, i + 1))
+    return spans

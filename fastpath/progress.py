@@ -1,0 +1,47 @@
+"""One progress bar for long work: what is running, how far it is, how long is left. On stderr."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+log = logging.getLogger("fastpath")
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@contextmanager
+def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
+    """Inside the block, advance(amount) moves the bar; without a terminal, a line every 15 seconds."""
+    if sys.stderr.isatty():
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=total)
+            yield lambda amount: bar.advance(task, amount)
+        return
+    done, start, last = 0.0, time.monotonic(), time.monotonic()
+
+    def advance(amount: float) -> None:
+        nonlocal done, last
+        done, now = done + amount, time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES and 0 < done < total:
+            last, left = now, (now - start) * (total - done) / done
+            log.info("%s: %.0f %%, about %s left", what, 100 * done / total, _minutes(left))
+
+    log.info("%s ...", what)
+    yield advance
+    log.info("%s: done in %s", what, _minutes(time.monotonic() - start))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"

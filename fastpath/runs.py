@@ -1,0 +1,135 @@
+"""A stage's folder: what it was asked, what it made, whether it finished.
+
+The same command again resumes: facts that exist are read back, `DONE` is written last. Every file is written
+under a temporary name, flushed to disk and renamed, so a file that exists is whole.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastpath.config import Recipe, build_recipe, differing_keys, parse_yaml
+from fastpath.env import describe_environment
+from fastpath.errors import RunError
+
+
+@contextmanager
+def stage_folder(recipe: Recipe, stage: str) -> Iterator[Path]:
+    """Open OUT/STAGE for one process; raise RunError if it was made with another recipe or is in use."""
+    asked = recipe.for_stage(stage)
+    folder = recipe.out / stage
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"out: cannot make {folder}: {error.strerror}") from None
+    with _locked(folder):
+        if _holds_work(folder):
+            _check_same_recipe(folder, asked)
+        else:
+            write_text(folder / "config.yaml", asked.to_yaml())
+        if not is_done(folder):
+            write_json(folder / "env.json", describe_environment())
+        yield folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when the process dies
+        except OSError:
+            raise RunError(f"{folder}: another process is working there; wait for it or choose another out=") from None
+        yield
+
+
+def _holds_work(folder: Path) -> bool:
+    """Whether anything was made here: a recipe that was refused at once leaves a folder that belongs to nobody."""
+    made = {path.name for path in folder.iterdir() if not path.name.endswith(".unfinished")}
+    return bool(made - {"config.yaml", "env.json", ".lock"})
+
+
+def _check_same_recipe(folder: Path, asked: Recipe) -> None:
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise RunError(f"{folder}: holds files but no config.yaml; choose another out= or delete it")
+    made = build_recipe(parse_yaml(path.read_text(encoding="utf-8"), where=str(path)))
+    for key, old, new in differing_keys(made, asked):
+        raise RunError(
+            f"{key}: {folder} was made with {old!r}, asked for now is {new!r}; "
+            f"choose another out= or delete {folder}"
+        )
+
+
+def is_done(folder: Path) -> bool:
+    """Whether the stage of this folder has finished."""
+    return (folder / "DONE").exists()
+
+
+def finish(folder: Path) -> None:
+    """Mark the stage of this folder as finished; its existence means that everything else is whole."""
+    write_text(folder / "DONE", "")
+
+
+def step(folder: Path, name: str, make: Callable[[], Any]) -> Any:
+    """The JSON file `name`, made once: a rerun reads it back."""
+    path = folder / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, make())
+    return read_json(path)
+
+
+def read_json(path: Path) -> Any:
+    """The data of a JSON file; RunError names a file that cannot be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise RunError(f"{path}: not valid JSON ({error}); delete it to have it made again") from None
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write data as JSON, whole or not at all."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False, default=list) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder that appears at `path` only when the block ends without an error; an older one survives until then."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    for file in unfinished.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    older = path.with_name(f".{path.name}.older")
+    shutil.rmtree(older, ignore_errors=True)
+    if path.exists():
+        path.rename(older)
+    unfinished.rename(path)
+    shutil.rmtree(older, ignore_errors=True)

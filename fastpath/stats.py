@@ -1,0 +1,330 @@
+"""The statistics of base-versus-fast comparisons, in one place, on scipy.
+
+Both models answer the same items, so everything is paired: outcome i of base and of fast belong to item i.
+A gap is base - fast (positive: fast is worse), in the unit of the outcomes (0.02 = 2 points of accuracy).
+Items made from one template, problem or document resemble each other: that name is their cluster, and whole
+clusters are resampled. How often each claim errs is measured by simulation in tests/test_stats.py.
+"""
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+Floats = NDArray[np.float64]
+Clusters = Sequence[Hashable] | None
+"""One name an item; None: every item stands alone."""
+Paired = tuple[Sequence[float], Sequence[float], Clusters]
+"""Outcomes of the base, outcomes of the fast model, clusters."""
+Verdict = Literal["shown", "not shown", "refuted", "floor"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Both ends of an interval."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its interval, and how many independent units (clusters, else items) it rests on."""
+
+    value: float
+    low: float
+    high: float
+    confidence: float
+    num_units: int
+    """1: some task has a single unit, its spread is unknown and the interval is the whole possible range."""
+
+
+class Difference(Estimate):
+    """base - fast with its interval: positive means that fast is worse."""
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Items that only the base got right (lost), only fast got right (won), and the p value of the split."""
+
+    lost: int
+    won: int
+    p: float
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """What is known about the claim "fast is less than `margin` worse than base"."""
+
+    verdict: Verdict
+    margin: float
+    gap: Difference
+
+
+def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Score interval of a proportion (Wilson 1927). Raises ValueError unless 0 <= successes <= n, n > 0."""
+    ends = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return Interval(float(ends.low), float(ends.high))
+
+
+def above_chance(successes: int, chances: Sequence[float]) -> float:
+    """One-sided p: how probable it is to guess `successes` or more right, item i with chance chances[i].
+
+    Exact (Poisson-binomial; Biscarri et al. 2018). Raises ValueError if empty or not probabilities.
+    """
+    chance = _checked(chances, "chances")
+    if chance.min() < 0 or chance.max() > 1 or not 0 <= successes <= len(chance):
+        raise ValueError(f"chances must lie in 0..1, and successes ({successes}) in 0..{len(chance)}")
+    # As the lower tail of the errors: the upper tail would be 1 - cdf, which cannot tell 1e-20 from 0.
+    return float(np.clip(stats.poisson_binom(1 - chance).cdf(len(chance) - successes), 0, 1))
+
+
+def mcnemar(base_right: Sequence[float], fast_right: Sequence[float]) -> McNemar:
+    """Exact two-sided test of "neither is better" on 0/1 outcomes (McNemar 1947, binomial form)."""
+    gap = _gaps(base_right, fast_right, "mcnemar")
+    if not np.isin([base_right, fast_right], (0, 1)).all():
+        raise ValueError("mcnemar: outcomes must be 0 or 1 (wrong or right)")
+    lost, won = int((gap == 1).sum()), int((gap == -1).sum())
+    return McNemar(lost, won, float(stats.binomtest(lost, lost + won).pvalue) if lost + won else 1.0)
+
+
+def tango(lost: int, won: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Score interval of the gap (lost - won) / n of n independent pairs of 0/1 outcomes (Tango 1998).
+
+    Unlike the bootstrap it has a width when no item differs. Raises ValueError if these are not counts of n.
+    """
+    if n < 1 or min(lost, won) < 0 or lost + won > n:
+        raise ValueError(f"lost {lost} and won {won} are not counts of {n} items")
+    z = -float(stats.norm.ppf(_tail(confidence)))
+
+    def score(gap: float) -> float:
+        # won_rate: maximum likelihood estimate of P(only fast right) if the true gap were `gap`.
+        b = (2 * n - lost + won) * gap - lost - won
+        won_rate = (math.sqrt(max(0.0, b * b + 8 * n * won * gap * (1 - gap))) - b) / (4 * n)
+        return (lost - won - n * gap) / math.sqrt(max(n * (2 * won_rate + gap * (1 - gap)), 1e-12))
+
+    def where(target: float) -> float:  # the score falls from the left end to the right end
+        left, right = -1 + 1e-12, 1 - 1e-12
+        if score(left) <= target or score(right) >= target:
+            return -1.0 if score(left) <= target else 1.0
+        return float(optimize.brentq(lambda gap: score(gap) - target, left, right))
+
+    return Interval(where(z), where(-z))
+
+
+def bootstrap_mean(
+    values: Sequence[float],
+    *,
+    clusters: Clusters = None,
+    draws: int = 4000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Mean of per-item values (any unit) with a bootstrap interval over clusters; see macro_bootstrap."""
+    value = _checked(values, "values")
+    bounds = (0.0, 1.0) if _in_unit_range(value) else None
+    return _bootstrap({"values": (value, clusters)}, bounds, draws, seed, confidence)
+
+
+def paired_bootstrap(
+    base: Sequence[float],
+    fast: Sequence[float],
+    *,
+    clusters: Clusters = None,
+    draws: int = 4000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Difference:
+    """Mean of base - fast with a bootstrap interval over clusters; see macro_bootstrap."""
+    return macro_bootstrap({"items": (base, fast, clusters)}, draws=draws, seed=seed, confidence=confidence)
+
+
+def macro_bootstrap(
+    groups: Mapping[str, Paired], *, draws: int = 4000, seed: int = 0, confidence: float = 0.95
+) -> Difference:
+    """Mean over tasks of each task's mean gap, every task resampled on its own (stratified).
+
+    Percentile bootstrap (Efron 1979) of the ratio of cluster totals to cluster sizes, widened for few
+    clusters (t in place of normal quantiles, Hesterberg 2015; degrees of freedom by Satterthwaite 1946).
+    Order and cluster names do not matter. Raises ValueError, naming the task, on empty, unequal or
+    non-finite outcomes, and on a single cluster of outcomes beyond 0..1, which has no interval.
+    """
+    if not groups:
+        raise ValueError("no tasks: a mean over tasks needs at least one")
+    strata = {name: (_gaps(base, fast, name), clusters) for name, (base, fast, clusters) in groups.items()}
+    limited = all(_in_unit_range(side) for base, fast, _ in groups.values() for side in (base, fast))
+    estimate = _bootstrap(strata, (-1.0, 1.0) if limited else None, draws, seed, confidence)
+    return Difference(**vars(estimate))
+
+
+def suite_gap(
+    groups: Mapping[str, Paired], *, draws: int = 4000, seed: int = 0, confidence: float = 0.90
+) -> Difference:
+    """The gap that a claim may rest on, for one task or many: macro_bootstrap, but never too narrow.
+
+    Where few items differ the bootstrap knows too little (none differs: no width at all). So each task of
+    0/1 outcomes also gets Tango's interval, these are combined (MOVER; Zou and Donner 2008), and the outer
+    ends of both count. The default confidence fits non_inferiority at one-sided 5 %.
+    """
+    gap = macro_bootstrap(groups, draws=draws, seed=seed, confidence=confidence)
+    below = above = 0.0
+    for name, (base, fast, _) in groups.items():
+        gaps = _gaps(base, fast, name)
+        if np.isin(gaps, (-1, 0, 1)).all():  # also where no item differs, whatever the unit
+            ends = tango(int((gaps == 1).sum()), int((gaps == -1).sum()), len(gaps), confidence=confidence)
+            below += (gaps.mean() - ends.low) ** 2
+            above += (ends.high - gaps.mean()) ** 2
+    low, high = gap.value - math.sqrt(below) / len(groups), gap.value + math.sqrt(above) / len(groups)
+    return replace(gap, low=min(gap.low, low), high=max(gap.high, high))
+
+
+def non_inferiority(
+    gap: Difference, *, margin: float, alpha: float = 0.05, base_above_chance: bool = True
+) -> NonInferiority:
+    """Verdict on "essentially unchanged": is fast less than `margin` (unit of the gap) worse than base?
+
+    shown: "the gap is `margin` or more" is rejected at one-sided `alpha`: the upper end of the 1 - 2 alpha
+    interval is below the margin. refuted: its lower end is above the margin, the loss is known to be larger.
+    not shown: the margin lies inside; more items may tell (items_needed). floor: the base is not above
+    chance, had nothing to lose, and there is no verdict. That no difference was found is never evidence of
+    no change. Raises ValueError if the confidence of the gap is not 1 - 2 alpha, or the margin not positive.
+    """
+    if margin <= 0:
+        raise ValueError(f"margin: must be above 0, got {margin}")
+    if not math.isclose(gap.confidence, 1 - 2 * alpha):
+        raise ValueError(
+            f"a test at {alpha} needs the {1 - 2 * alpha:.4g} interval, got {gap.confidence:.4g}"
+        )
+    verdict: Verdict = "shown" if gap.high < margin else "refuted" if gap.low > margin else "not shown"
+    return NonInferiority(verdict if base_above_chance else "floor", margin, gap)
+
+
+def items_needed(
+    discordance: float, margin: float, *, true_gap: float = 0.0, alpha: float = 0.05, power: float = 0.8
+) -> int:
+    """Independent items for which "shown" has probability `power` (normal form; Liu et al. 2002).
+
+    discordance is the share of items where the models differ, (lost + won) / n. Raises ValueError unless
+    |true_gap| <= discordance <= 1, and if true_gap is not below the margin: no number of items is enough.
+    """
+    if not true_gap < margin:
+        raise ValueError(
+            f"true_gap {true_gap} is not below the margin {margin}: no number of items is enough"
+        )
+    if not abs(true_gap) <= discordance <= 1:
+        raise ValueError(f"discordance: must lie between |true_gap| and 1, got {discordance}")
+    z = stats.norm.isf(alpha) + stats.norm.ppf(power)
+    return max(1, math.ceil(z**2 * (discordance - true_gap**2) / (margin - true_gap) ** 2))
+
+
+def bootstrap_ratio(
+    numerators: Floats, denominators: Floats, *, clusters: Clusters = None, draws: int = 4000, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Ratios of column sums, and their bootstrap distribution over clusters (draws, columns).
+
+    numerators: (items, columns); denominators: (items,), above 0. Every column is resampled with the same
+    items, so differences of columns may be taken draw by draw. One cluster: every draw is the ratio itself.
+    """
+    names = range(len(numerators)) if clusters is None else clusters
+    number = {cluster: i for i, cluster in enumerate(dict.fromkeys(names))}
+    membership = np.zeros((len(number), len(numerators)))
+    membership[[number[cluster] for cluster in names], range(len(numerators))] = 1
+    sums, sizes = membership @ numerators, membership @ denominators
+    random = np.random.default_rng(seed)
+    counts = random.multinomial(len(number), np.full(len(number), 1 / len(number)), size=draws)
+    return sums.sum(0) / sizes.sum(), (counts @ sums) / (counts @ sizes)[:, None]
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """P values adjusted for testing all of them, in the given order (Holm 1979)."""
+    p = np.asarray(ps, dtype=float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted.tolist()
+
+
+def _bootstrap(
+    strata: Mapping[str, tuple[Floats, Clusters]],
+    bounds: tuple[float, float] | None,
+    draws: int,
+    seed: int,
+    confidence: float,
+) -> Estimate:
+    """The mean over strata of each one's mean; `bounds` is the whole possible range, where there is one."""
+    tail, random = _tail(confidence), np.random.default_rng(seed)
+    values, deviations, variances, freedoms = [], [], [], []
+    for name in sorted(strata):
+        totals, sizes = _cluster_totals(*strata[name], name)
+        values.append(float(totals.sum() / sizes.sum()))
+        freedoms.append(len(totals) - 1)
+        if len(totals) > 1:
+            spread = (_resampled_means(totals, sizes, draws, random) - values[-1]) / len(strata)
+            deviations.append(spread * math.sqrt(len(totals) / (len(totals) - 1)))
+            variances.append(float(deviations[-1].var()))
+        elif bounds is None:
+            raise ValueError(f"{name}: one cluster only, so its mean has no interval; it takes 2 or more")
+    value = math.fsum(values) / len(values)
+    if bounds is not None and min(freedoms) == 0:
+        return Estimate(value, *bounds, confidence, 1)
+    pooled = sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
+    freedom = sum(variances) ** 2 / pooled if pooled else sum(freedoms)
+    tail = stats.norm.cdf(stats.t.ppf(tail, freedom))
+    low, high = np.clip(value + np.quantile(sum(deviations), (tail, 1 - tail)), *(bounds or (None, None)))
+    return Estimate(value, float(low), float(high), confidence, sum(freedoms) + len(freedoms))
+
+
+def _cluster_totals(values: Floats, clusters: Clusters, name: str) -> tuple[Floats, Floats]:
+    """Sum and size of each cluster, sorted by these, so that what is drawn depends on no name or order."""
+    names = range(len(values)) if clusters is None else clusters
+    if len(names) != len(values):
+        raise ValueError(f"{name}: {len(names)} cluster names for {len(values)} items")
+    number = {cluster: i for i, cluster in enumerate(dict.fromkeys(names))}
+    index = [number[cluster] for cluster in names]
+    totals, sizes = np.bincount(index, weights=values), np.bincount(index)
+    order = np.lexsort((sizes, totals))
+    return totals[order].astype(float), sizes[order].astype(float)
+
+
+def _resampled_means(totals: Floats, sizes: Floats, draws: int, random: np.random.Generator) -> Floats:
+    resampled = stats.bootstrap(
+        (totals, sizes),
+        lambda total, size, axis: total.sum(axis) / size.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=draws,
+        batch=max(1, 4_000_000 // len(totals)),  # 32 MB an array
+        method="percentile",
+        rng=random,
+    )
+    return resampled.bootstrap_distribution
+
+
+def _gaps(base: Sequence[float], fast: Sequence[float], name: str) -> Floats:
+    before, after = _checked(base, f"{name}: base"), _checked(fast, f"{name}: fast")
+    if len(before) != len(after):
+        raise ValueError(
+            f"{name}: {len(before)} outcomes of base, {len(after)} of fast; both need the same items"
+        )
+    return before - after
+
+
+def _in_unit_range(values: Sequence[float] | Floats) -> bool:
+    return bool(np.min(values) >= 0 and np.max(values) <= 1)
+
+
+def _checked(values: Sequence[float], name: str) -> Floats:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected a non-empty list of finite numbers")
+    return array
+
+
+def _tail(confidence: float) -> float:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: must lie between 0 and 1, got {confidence}")
+    return (1 - confidence) / 2

@@ -1,0 +1,97 @@
+"""score -> plan -> cut -> check -> save."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+
+from fastpath.blocks import check_surgery, find_blocks, keep_blocks
+from fastpath.card import write_card
+from fastpath.config import PruneConfig, Recipe
+from fastpath.env import code_version
+from fastpath.errors import ConfigError, RunError
+from fastpath.items.catalog import TASKS
+from fastpath.models import (
+    Lineage,
+    Source,
+    load_model,
+    load_tokenizer,
+    locate,
+    pick_device,
+    pick_dtype,
+    save_model,
+    weights_sha256,
+)
+from fastpath.plan import Plan, Scores, read_plan
+from fastpath.runs import finish, is_done, new_folder, stage_folder, step
+from prune.choose import check_drop, choose
+from prune.score import score_blocks
+
+log = logging.getLogger("fastpath")
+
+
+def run(recipe: Recipe) -> Path:
+    """Prune the recipe's model and return the stage's folder: scores.json, plan.json, model/, DONE.
+
+    Raises UserError; nothing is half-written.
+    """
+    config = recipe.prune or PruneConfig(drop=1)
+    _check_tasks(config)
+    with stage_folder(recipe, "prune") as out:
+        if is_done(out):
+            return out
+        device = pick_device(recipe.model)
+        dtype, reason = pick_dtype(recipe.model, device)
+        log.info("prune: %s, computing in %s on %s (%s)", recipe.model.name, str(dtype)[6:], device, reason)
+        trust = recipe.model.trust_remote_code
+        source = locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)
+        tokenizer = load_tokenizer(source.folder, trust_remote_code=trust)
+        model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
+        check_drop(config, len(find_blocks(model)[1]))
+
+        def make_scores() -> Any:
+            return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
+
+        scores = Scores.model_validate(step(out, "scores.json", make_scores))
+        step(out, "plan.json", lambda: choose(scores, config).model_dump())
+        plan = read_plan(out / "plan.json")  # read back: a plan edited by hand is cut as it stands
+        if plan.depth != scores.depth:
+            raise RunError(f"{out / 'plan.json'}: made for {plan.depth} blocks, {recipe.model.name} has {scores.depth}")
+        log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
+        _export(model, tokenizer, source, plan, out / "model", trust=trust)
+        finish(out)
+    return out
+
+
+def _check_tasks(config: PruneConfig) -> None:
+    for key, suite in (("simple_tasks", config.simple_tasks), ("complex_tasks", config.complex_tasks)):
+        if not suite:
+            raise ConfigError(f"prune.{key}: empty; known tasks: {', '.join(TASKS)}")
+        for task in suite:
+            if task not in TASKS:
+                raise ConfigError(f"prune.{key}: unknown task {task!r}; known tasks: {', '.join(TASKS)}")
+
+
+def _export(model: Any, tokenizer: Any, source: Source, plan: Plan, folder: Path, *, trust: bool) -> None:
+    """Cut the weights as they are stored (not as they were computed with), save, and check what was saved."""
+    stored = load_model(source.folder, dtype="auto", trust_remote_code=trust)
+    with new_folder(folder) as unfinished:
+        save_model(keep_blocks(stored, plan.keep), tokenizer, unfinished)
+        del stored
+        saved = load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
+        worst = check_surgery(model, saved, plan.keep)
+        lineage = Lineage(
+            base=source.name,
+            revision=source.revision,
+            base_weights_sha256=weights_sha256(source.folder),
+            weights_sha256=weights_sha256(unfinished),
+            depth=plan.depth,
+            keep=plan.keep,
+            code=code_version(),
+        )
+        lineage.write(unfinished)
+        write_card(unfinished, plan)
+    log.info("saved %s; largest difference of a logit from the skipped original: %.1e", folder, worst)
+    if len(plan.drop) > plan.depth / 3:
+        log.warning("warning: %d of %d blocks dropped; a cut of more than a third is not known to heal on reasoning",
+                    len(plan.drop), plan.depth)  # fmt: skip

@@ -1,0 +1,50 @@
+"""Print what a prune folder holds. Reads only."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fastpath.plan import Plan, Scores, read_plan, spans_of
+from fastpath.runs import read_json
+
+
+def show(folder: Path) -> dict[str, Any]:
+    """Print the score table and the plan of OUT/prune; return the headline facts."""
+    scores = Scores.model_validate(read_json(folder / "scores.json"))
+    plan = read_plan(folder / "plan.json")
+    console = Console()
+    console.print(score_table(scores, plan))
+    console.print(plan_line(plan))
+    console.print(f"model   {folder / 'model'}", soft_wrap=True)
+    return {"drop": list(plan.drop), "keep": list(plan.keep), "model": str(folder / "model")}
+
+
+def score_table(scores: Scores, plan: Plan) -> Table:
+    """What dropping each block costs: simple beside complex beside the difference, with 95 % intervals."""
+    table = Table(
+        title=f"Cost of each block by {scores.criterion} ({scores.unit}; 95 % interval), "
+        f"{scores.simple.items} simple and {scores.complex.items} complex calibration items",
+        title_justify="left",
+    )
+    for heading in ("block", "simple", "complex", "reasoning"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for i in range(scores.depth):
+        cells = [
+            f"{c.cost[i]:+.4f}  {c.low[i]:+.3f} .. {c.high[i]:+.3f}"
+            for c in (scores.simple, scores.complex, scores.reasoning)
+        ]
+        dropped = i in plan.drop
+        table.add_row(str(i), *cells, "drop" if dropped else "", style="bold yellow" if dropped else "")
+    return table
+
+
+def plan_line(plan: Plan) -> str:
+    """The plan in one line."""
+    spans = ", ".join(f"{a}" if b == a + 1 else f"{a}-{b - 1}" for a, b in spans_of(plan.drop))
+    return (
+        f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {spans} "
+        f"({plan.criterion}, {plan.chooser}; predicted simple cost {plan.simple_cost:+.4f} {plan.unit})"
+    )

@@ -1,0 +1,194 @@
+"""`python -m eval`: every outcome is kept and paired, a killed run goes on, a finished one is honest about its weights."""
+
+import json
+import shutil
+
+import pytest
+from tiny import run_stage, tiny_llama, write_recipe, write_tiny
+
+from eval.report import read_facts
+from eval.run import joined_rows
+from fastpath.runs import read_json
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture(scope="module")
+def finished(base, tmp_path_factory):
+    """A run with both stages done, and its recipe."""
+    folder = tmp_path_factory.mktemp("finished")
+    recipe = write_recipe(folder / "r.yaml", model=base, out=folder / "run", prune={"criterion": "cosine"})
+    assert run_stage("prune", recipe) == 0
+    assert run_stage("eval", recipe) == 0
+    return folder / "run", recipe
+
+
+def copy_of(finished, tmp_path):
+    run, recipe = finished
+    shutil.copytree(run, tmp_path / "run")
+    text = recipe.read_text().replace(str(run), str(tmp_path / "run"))
+    (tmp_path / "r.yaml").write_text(text)
+    return tmp_path / "run", tmp_path / "r.yaml"
+
+
+def test_every_item_is_kept_with_what_each_model_did(finished):
+    rows = [json.loads(line) for line in (finished[0] / "eval/items.jsonl").read_text().splitlines()]
+    choice = [r for r in rows if r["task"] != "fastpath_worked"]
+    assert len(choice) == 12
+    assert len(rows) > 12, "a worked problem has several scored steps"
+    for row in rows:
+        assert row["template"] and row["id"] and row["k"]
+        assert {row["base"]["right"], row["fast"]["right"]} <= {0.0, 1.0}
+        assert row["base"]["nats"] > 0
+
+
+def test_results_follow_from_the_items(finished):
+    rows = [json.loads(line) for line in (finished[0] / "eval/items.jsonl").read_text().splitlines()]
+    results = read_json(finished[0] / "eval/results.json")["variants"]["fast"]
+    for suite in ("simple", "complex"):
+        for name, task in results[suite]["tasks"].items():
+            mine = [r for r in rows if r["task"] == name]
+            assert task["num_items"] == len(mine)
+            assert task["base_accuracy"] == pytest.approx(sum(r["base"]["right"] for r in mine) / len(mine))
+            assert task["gap"] == pytest.approx(task["base_accuracy"] - task["fast_accuracy"])
+            assert task["gap_low"] <= task["gap"] <= task["gap_high"]
+            assert task["lost"] - task["won"] == pytest.approx(task["gap"] * len(mine))
+
+
+def test_a_row_s_nats_are_those_of_the_gold_answer(finished, base):
+    """By our own likelihood, apart from lm-eval."""
+    from tiny import byte_tokenizer
+
+    from fastpath.data import item_batches
+    from fastpath.items.catalog import generate
+    from fastpath.nll import answer_nll
+
+    items = generate("doc_type", split="evaluation", seed=0, num_items=6)
+    rows = {r["id"]: r for r in map(json.loads, (finished[0] / "eval/items.jsonl").read_text().splitlines())}
+    for batch in item_batches(items, byte_tokenizer(), batch_tokens=1):
+        (i,) = batch.index
+        assert rows[items[i].id]["base"]["nats"] == pytest.approx(answer_nll(tiny_llama(), batch).nats.item(), abs=1e-3)
+
+
+def test_control_of_worked_steps_is_reported(finished):
+    task = read_json(finished[0] / "eval/results.json")["variants"]["fast"]["complex"]["tasks"]["fastpath_worked"]
+    for side in ("base", "fast"):
+        assert task[f"{side}_prose_nats_per_byte"] > 0
+        assert task[f"{side}_nats_per_answer"] > 0
+
+
+def test_card_of_the_exported_model_shows_the_measured_gap(finished):
+    card = (finished[0] / "prune/model/README.md").read_text()
+    assert "Not measured yet" not in card
+    assert "Gap: base beside fast" in card
+    assert "Claim" in card
+
+
+def test_report_is_one_self_contained_page_with_every_section(finished):
+    page = (finished[0] / "eval/report.html").read_text()
+    for section in ("Gap: base beside fast", "Speed", "Cost of each block", "One prompt", "items on which", "Environment"):
+        assert section in page
+    assert page.count("<svg") == 2
+    outside = [word for word in ("http://", "https://", "<script", "<link") if word in page.replace("http://www.w3.org", "")]
+    assert not [w for w in outside if w in ("<script", "<link")]
+    assert "src=" not in page
+
+
+def test_last_line_of_stdout_is_one_json_object(finished, capsys):
+    run, recipe = finished
+    assert run_stage("eval", recipe) == 0
+    facts = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert facts["stage"] == "eval"
+    assert facts["fast"]["simple_unchanged"] in ("shown", "not shown", "refuted", "floor")
+
+
+def test_rerun_does_only_what_is_missing(finished, tmp_path):
+    run, recipe = copy_of(finished, tmp_path)
+    kept = run / "eval/outcomes/base/fastpath_doc_type.json"
+    lost = run / "eval/outcomes/fast/fastpath_arithmetic.json"
+    before, results = lost.read_bytes(), (run / "eval/results.json").read_bytes()
+    stamp = kept.stat().st_mtime_ns
+    for path in (lost, run / "eval/results.json", run / "eval/DONE"):
+        path.unlink()
+    assert run_stage("eval", recipe) == 0
+    assert kept.stat().st_mtime_ns == stamp
+    assert lost.read_bytes() == before
+    again = read_json(run / "eval/results.json")
+    assert again["variants"] == json.loads(results)["variants"]
+
+
+def test_results_of_other_weights_are_refused(finished, tmp_path, capsys):
+    run, recipe = copy_of(finished, tmp_path)
+    write_tiny(run / "prune/model", depth=4, seed=5)
+    assert run_stage("eval", recipe) == 2
+    assert "holds results of other weights of 'fast'" in capsys.readouterr().err
+
+
+def test_base_against_itself_has_no_gap(base, tmp_path):
+    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval={"variants": {"same": str(base)}})
+    assert run_stage("eval", recipe) == 0
+    facts = read_facts(tmp_path / "run" / "eval")
+    assert facts["scores"] is None, "no prune stage: the report does without it"
+    variant = facts["results"]["variants"]["same"]
+    for suite in ("simple", "complex"):
+        for task in variant[suite]["tasks"].values():
+            assert (task["gap"], task["lost"], task["won"]) == (0, 0, 0)
+
+
+def test_user_s_own_yaml_folder_is_evaluated(base, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "data.jsonl").write_text(
+        "".join(json.dumps({"q": f"Ticket {n}: I forgot my password.", "label": n % 2}) + "\n" for n in range(8))
+    )
+    (tmp_path / "mine" / "tickets.yaml").write_text(
+        f"task: tickets\ndataset_path: json\ndataset_kwargs:\n  data_files: {tmp_path}/mine/data.jsonl\n"
+        "test_split: train\noutput_type: multiple_choice\ndoc_to_text: '{{q}} Team:'\n"
+        "doc_to_choice: [account, billing]\ndoc_to_target: label\n"
+        "metric_list:\n  - metric: acc\n"
+    )
+    own = {"variants": {"same": str(base)}, "simple": ["tickets"], "include_path": [str(tmp_path / "mine")], "items_per_task": 5}
+    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval=own)
+    assert run_stage("eval", recipe) == 0
+    task = read_json(tmp_path / "run/eval/results.json")["variants"]["same"]["simple"]["tasks"]["tickets"]
+    assert (task["num_items"], task["chance"]) == (5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["eval.simple=[fastpath_simpel]"], "eval.simple: unknown task 'fastpath_simpel'; ours are"),
+        (["eval.complex=[]"], "eval.complex: empty"),
+        (["eval.complex=[fastpath_doc_type]"], "eval.complex: fastpath_doc_type is in the simple suite as well"),
+        (["eval.include_path=[/nowhere]"], "eval.include_path: no such folder: /nowhere"),
+        (["eval.variants={base: prune}"], "eval.variants: 'base' is the label of the recipe's own model"),
+        (["eval.variants={fast: /nowhere}"], "/nowhere: no such folder"),
+        (["eval.margin=0"], "eval.margin: input should be greater than 0, got 0"),
+        (["eval.items_per_task=100000000"], "task 'doc_type'"),
+        (["out=elsewhere"], "elsewhere/prune: not finished; first run `python -m prune`"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(finished, tmp_path, monkeypatch, capsys, overrides, message):
+    monkeypatch.chdir(tmp_path)
+    recipe = copy_of(finished, tmp_path)[1]
+    shutil.rmtree(tmp_path / "run" / "eval")
+    assert run_stage("eval", recipe, *overrides) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert message in line
+
+
+def test_rows_of_different_items_are_never_paired():
+    from eval.gap import task_facts
+    from fastpath.errors import RunError
+
+    def side(ids):
+        rows = [{"id": i, "right": 1.0, "template": "t"} for i in ids]
+        return {"metric": "acc", "chance": 0.5, "rows": rows, "control": []}
+
+    with pytest.raises(RunError, match="answered different items"):
+        task_facts("t", side("ab"), side("ba"), seed=0)
+    assert next(joined_rows({"base": {"simple": {"t": side("a")}}}))["task"] == "t"
