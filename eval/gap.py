@@ -80,12 +80,17 @@ def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[
 
 
 def claim_facts(
-    base: Mapping[str, Outcomes], fast: Mapping[str, Outcomes], *, margin: float, floors: Sequence[str], seed: int
+    base: Mapping[str, Outcomes],
+    fast: Mapping[str, Outcomes],
+    *,
+    margin: float,
+    floors: Sequence[str],
+    seed: int,
 ) -> dict[str, Any]:
     """The claim "essentially unchanged": a non-inferiority test on the mean over tasks, one-sided 5 %.
 
-    Verdict: shown (the loss is less than the margin), refuted (it is known to be larger), not shown (the margin
-    lies inside the interval; items_needed says how many would tell if nothing were lost), or floor.
+    Verdict: shown (the loss is less than the margin), refuted (it is known to be larger), not shown (the
+    margin lies inside the interval; items_needed says how many would tell if nothing were lost), or floor.
     """
     counted = {name: _paired(name, base[name], fast[name]) for name in base if name not in floors}
     if not counted:
@@ -116,7 +121,9 @@ def _paired(name: str, base: Outcomes, fast: Outcomes) -> Paired:
     """Outcomes of both models, item by item. Raises RunError if they did not answer the same items."""
     base_ids, fast_ids = ([row["id"] for row in side["rows"]] for side in (base, fast))
     if base_ids != fast_ids:
-        raise RunError(f"{name}: base and variant answered different items; delete the eval folder and run again")
+        raise RunError(
+            f"{name}: base and variant answered different items; delete the eval folder and run again"
+        )
     return (
         [row["right"] for row in base["rows"]],
         [row["right"] for row in fast["rows"]],

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lm_eval.api.task
 import numpy as np
 from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
+from tqdm import tqdm
 
 from eval.lm import FastLM
 from fastpath.config import EvalConfig
@@ -27,7 +30,9 @@ def load_suites(config: EvalConfig, *, seed: int) -> dict[str, dict[str, Any]]:
     suites = {}
     for key, names in (("simple", config.simple), ("complex", config.complex)):
         if not names:
-            raise ConfigError(f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}")
+            raise ConfigError(
+                f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}"
+            )
         suites[key] = _load(manager, key, names)
     if both := sorted(suites["simple"].keys() & suites["complex"].keys()):
         raise ConfigError(f"eval.complex: {both[0]} is in the simple suite as well")
@@ -41,7 +46,8 @@ def _manager(config: EvalConfig, seed: int) -> TaskManager:
     paths: list[str | Path] = [OUR_TASKS, *config.include_path]
     facts: Any = {"items_seed": seed, "num_items": config.items_per_task}
     ours = TaskManager(include_path=paths, include_defaults=False, metadata=facts)
-    if all(name in ours.all_tasks for name in (*config.simple, *config.complex)):
+    others = [n for n in (*config.simple, *config.complex) if n not in ours.all_tasks]
+    if all(name.startswith("fastpath_") for name in others):  # none, or misspelt ones of ours
         return ours
     return TaskManager(include_path=paths, metadata=facts)  # reads some 10,000 YAML files: seconds
 
@@ -50,7 +56,9 @@ def _load(manager: TaskManager, key: str, names: Sequence[str]) -> dict[str, Any
     for name in names:
         if name not in manager.all_tasks:
             ours = ", ".join(n for n in manager.all_tasks if n.startswith("fastpath_"))
-            raise ConfigError(f"eval.{key}: unknown task {name!r}; ours are {ours}; others: `lm_eval ls tasks`")
+            raise ConfigError(
+                f"eval.{key}: unknown task {name!r}; ours are {ours}; others: `lm_eval ls tasks`"
+            )
     try:
         tasks = manager.load(list(names))["tasks"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -64,7 +72,7 @@ def _load(manager: TaskManager, key: str, names: Sequence[str]) -> dict[str, Any
 def evaluate_task(
     model: Any, tokenizer: Any, task: Any, config: EvalConfig, *, advance: Callable[[float], None]
 ) -> dict[str, Any]:
-    """Every item's outcome: {"metric", "chance", "rows": [{"id", "template", "source", "k", "right", ...}]}."""
+    """Every item's outcome: {"metric", "chance", "rows": [{"id", "k", "right", ...}], "control"}."""
     lm = FastLM(model, tokenizer, batch_size=config.batch_size, advance=advance)
     results = simple_evaluate(
         model=lm, tasks=[task], limit=config.items_per_task if not is_ours(task) else None, bootstrap_iters=0
@@ -139,3 +147,4 @@ def _gold_nats(sample: dict[str, Any]) -> float:
 def _silence() -> None:
     for name in ("lm_eval", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    lm_eval.api.task.tqdm = partial(tqdm, disable=True)  # a bar a task for prompts joined in no time

@@ -1,14 +1,13 @@
 """The model that lm-eval asks: its own HF class, with likelihoods computed without repeating work.
 
-Three savings over lm_eval's `hf`, same numbers: a request whose tokens are the beginning of another's rides along
-with it (choices of one token; nested segments of a worked solution), the prefix that all requests share (balanced
-examples) is run once, and the head is applied only where a continuation token is predicted.
+Three savings over lm_eval's `hf`, same numbers: a request whose tokens are the beginning of another's rides
+along with it (choices of one token; nested segments of a worked solution), the prefix that all requests share
+(balanced examples) is run once, and the head is applied only where a continuation token is predicted.
 """
 
 # B sequences of a batch, T tokens, N scored tokens, V vocabulary
 
 import copy
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,9 @@ class Shared:
 class FastLM(HFLM):
     """lm-eval's HF model, with shared prefixes and a head applied only to continuation tokens."""
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch_size: int, advance: Callable[[float], None]) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, *, batch_size: int, advance: Callable[[float], None]
+    ) -> None:
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self._advance = advance
 
@@ -60,9 +61,10 @@ class FastLM(HFLM):
         return [answer for answer in answers if answer is not None]
 
     def _shared_prefix(self, sequences: Sequence[Shared]) -> tuple[int, Any]:
-        """(length, KV cache) of the tokens that all sequences begin with; (0, None) where sharing is not plain."""
+        """(length, KV cache) of the tokens that all sequences begin with; (0, None) where it is not plain."""
         first, last = min(s.tokens for s in sequences), max(s.tokens for s in sequences)
-        length = min(len(os.path.commonprefix([first, last])), *(at for s in sequences for _, at, _ in s.reads))
+        same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+        length = min(same, *(at for s in sequences for _, at, _ in s.reads))
         if length < 8 or len(sequences) < 2:
             return 0, None
         ids = torch.tensor([first[:length]], device=self.device)
@@ -104,7 +106,7 @@ class FastLM(HFLM):
 
 
 def merge(requests: Sequence[Request], *, max_length: int) -> list[Shared]:
-    """The fewest sequences that hold every request; a request that begins another one rides along, longest first."""
+    """The fewest sequences that hold every request, longest first; the beginning of another rides along."""
     tokens = []
     for _, context, continuation in requests:
         whole = tuple((context + continuation)[-(max_length + 1) :])

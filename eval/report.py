@@ -4,13 +4,14 @@ python -m eval.report runs/quickstart
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 from eval.plots import gap_plot, score_plot
 from eval.tables import Table, gap_table, points, speed_table
-from fastpath.cli import guarded
+from fastpath.cli import console, guarded
 from fastpath.errors import RunError
 from fastpath.plan import Plan, Scores, read_plan, spans_of
 from fastpath.runs import read_json, write_text
@@ -26,10 +27,12 @@ def write_report(folder: Path) -> None:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Everything the report shows: results, items that models disagree on, scores and plan of the prune stage."""
+    """Everything the report shows: results, disagreements, scores and plan of the prune stage."""
     results = read_json(folder / "results.json")
     if results.get("version") != 1:
-        raise RunError(f"{folder / 'results.json'}: version {results.get('version')!r}, this code reads version 1")
+        raise RunError(
+            f"{folder / 'results.json'}: version {results.get('version')!r}, this code reads version 1"
+        )
     facts = {
         "name": folder.parent.name,
         "results": results,
@@ -48,8 +51,6 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def _disagreements(folder: Path, labels: list[str]) -> Table:
-    import json
-
     rows = []
     for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
@@ -97,8 +98,9 @@ def headlines(facts: dict[str, Any]) -> list[str]:
         for suite in ("simple", "complex"):
             if mean := variant[suite]["mean"]:
                 lines.append(
-                    f"{suite.capitalize()} suite, {label}: {mean['base_accuracy']:.3f} -> {mean['fast_accuracy']:.3f}, "
-                    f"{points(mean['gap'])} points lost (95 % {points(mean['gap_low'])} to {points(mean['gap_high'])})."
+                    f"{suite.capitalize()} suite, {label}: {mean['base_accuracy']:.3f} -> "
+                    f"{mean['fast_accuracy']:.3f}, {points(mean['gap'])} points lost "
+                    f"(95 % {points(mean['gap_low'])} to {points(mean['gap_high'])})."
                 )
         ratio = facts["results"]["speed"]["ratios"][label]
         lines.append(
@@ -110,7 +112,12 @@ def headlines(facts: dict[str, Any]) -> list[str]:
 
 def markdown(facts: dict[str, Any]) -> str:
     """The report as Markdown."""
-    parts = [f"# {facts['name']}: {facts['results']['base']}", "", *(f"- {line}" for line in headlines(facts)), ""]
+    parts = [
+        f"# {facts['name']}: {facts['results']['base']}",
+        "",
+        *(f"- {line}" for line in headlines(facts)),
+        "",
+    ]
     for table in _all_tables(facts):
         parts += [table.markdown()]
     parts += [f"**One prompt, both answers**: {facts['results']['answers']['prompt']}", ""]
@@ -145,29 +152,34 @@ def html(facts: dict[str, Any]) -> str:
 def gap_markdown(folder: Path, label: str) -> str:
     """The measured gap of one variant, for its model card."""
     results = read_json(folder / "results.json")
-    return gap_table(label, results["variants"][label]).markdown() + "\n" + speed_table(results["speed"]).markdown()
+    return (
+        gap_table(label, results["variants"][label]).markdown()
+        + "\n"
+        + speed_table(results["speed"]).markdown()
+    )
 
 
 def show(folder: Path) -> dict[str, Any]:
     """Print the tables of OUT/eval to the terminal; return the headline facts."""
-    from rich.console import Console
     from rich.table import Table as RichTable
 
     facts = read_facts(folder)
-    console = Console()
+    out = console()
     for table in (*facts["tables"], facts["speed"]):
-        rich = RichTable(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
+        rich = RichTable(title=table.title, title_justify="left")
         for number, heading in enumerate(table.headings):
             rich.add_column(heading, justify="left" if number < 2 or heading == "remark" else "right")
         for number, row in enumerate(table.rows):
             rich.add_row(*row, style="dim" if number in table.dim else "")
-        console.print(rich)
-    console.print(f"prompt  {facts['results']['answers']['prompt']}", markup=False)
+        out.print(rich)
+        out.print(table.note, markup=False)
+        out.print()
+    out.print(f"prompt  {facts['results']['answers']['prompt']}", markup=False)
     for label, text in _answers(facts):
-        console.print(f"{label:7} {text!r}", markup=False)
+        out.print(f"{label:7} {text!r}", markup=False)
     for label, model_folder in facts["results"]["models"].items():
-        console.print(f"model   {label}: {model_folder}", soft_wrap=True, markup=False)
-    console.print(f"report  {folder / 'report.html'}", soft_wrap=True, markup=False)
+        out.print(f"model   {label}: {model_folder}", soft_wrap=True, markup=False)
+    out.print(f"report  {folder / 'report.html'}", soft_wrap=True, markup=False)
     return _headline(folder, facts["results"])
 
 

@@ -8,15 +8,23 @@ from typing import Any
 
 import torch
 
-from eval.report import gap_markdown, write_report
 from eval.answers import answer
 from eval.gap import claim_facts, suite_facts
 from eval.harness import evaluate_task, load_suites, num_requests
+from eval.report import gap_markdown, write_report
 from eval.speed import measure_speed
 from fastpath.card import write_card
 from fastpath.config import EvalConfig, Recipe
 from fastpath.errors import ConfigError, RunError
-from fastpath.models import Source, load_model, load_tokenizer, locate, pick_device, pick_dtype, weights_sha256
+from fastpath.models import (
+    Source,
+    load_model,
+    load_tokenizer,
+    locate,
+    pick_device,
+    pick_dtype,
+    weights_sha256,
+)
 from fastpath.plan import read_plan
 from fastpath.progress import progress
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
@@ -26,7 +34,7 @@ BASE = "base"
 
 
 def run(recipe: Recipe) -> Path:
-    """Evaluate the base and its variants; return the stage's folder: results.json, items.jsonl, report.html, DONE.
+    """Evaluate the base and its variants; return the stage's folder: results.json, items.jsonl, report.html.
 
     Raises UserError; a killed run goes on at the (model, task) it died in.
     """
@@ -49,7 +57,11 @@ def run(recipe: Recipe) -> Path:
             "base": recipe.model.name,
             "seed": recipe.seed,
             "models": {label: str(source.folder) for label, source in sources.items()},
-            "variants": {label: compare(outcomes, label, config, seed=recipe.seed) for label in sources if label != BASE},
+            "variants": {
+                label: compare(outcomes, label, config, seed=recipe.seed)
+                for label in sources
+                if label != BASE
+            },
             "speed": speed,
             "answers": {"prompt": config.prompt, **answers},
         }
@@ -59,13 +71,15 @@ def run(recipe: Recipe) -> Path:
         for label, where in config.variants.items():
             if where == "prune":
                 model_folder = sources[label].folder
-                write_card(model_folder, read_plan(model_folder.parent / "plan.json"), gap_markdown(out, label))
+                write_card(
+                    model_folder, read_plan(model_folder.parent / "plan.json"), gap_markdown(out, label)
+                )
         finish(out)
     return out
 
 
 def find_models(recipe: Recipe, config: EvalConfig) -> dict[str, Source]:
-    """Label -> weights of the base and every variant. Raises UserError naming what is missing, before any work."""
+    """Label -> weights of the base and every variant. UserError names what is missing, before any work."""
     if BASE in config.variants:
         raise ConfigError(f"eval.variants: {BASE!r} is the label of the recipe's own model; choose another")
     trust = recipe.model.trust_remote_code
@@ -86,13 +100,17 @@ def _check_same_weights(out: Path, sources: dict[str, Source]) -> None:
     now = {label: weights_sha256(source.folder) for label, source in sources.items()}
     for label, digest in step(out, "weights.json", lambda: now).items():
         if now.get(label) != digest:
-            raise RunError(f"{out}: holds results of other weights of {label!r}; choose another out= or delete it")
+            raise RunError(
+                f"{out}: holds results of other weights of {label!r}; choose another out= or delete it"
+            )
 
 
 class Zoo:
     """The models of a run, each loaded when it is first asked for."""
 
-    def __init__(self, sources: dict[str, Source], *, dtype: torch.dtype, device: torch.device, trust: bool) -> None:
+    def __init__(
+        self, sources: dict[str, Source], *, dtype: torch.dtype, device: torch.device, trust: bool
+    ) -> None:
         self.sources, self._dtype, self._device, self._trust = sources, dtype, device, trust
         self._loaded: dict[str, tuple[Any, Any]] = {}
 
@@ -163,4 +181,3 @@ def _speed(zoo: Zoo, config: EvalConfig, seed: int) -> dict[str, Any]:
             seed=seed,
             progress=lambda: advance(1),
         )
-

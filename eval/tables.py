@@ -67,7 +67,8 @@ def _remark(task: Mapping[str, Any]) -> str:
     if "base_prose_nats_per_byte" in task:
         return (
             f"nats a step {task['base_nats_per_answer']:.2f} -> {task['fast_nats_per_answer']:.2f}; control, "
-            f"prose nats a byte {task['base_prose_nats_per_byte']:.2f} -> {task['fast_prose_nats_per_byte']:.2f}"
+            f"prose nats a byte {task['base_prose_nats_per_byte']:.2f} -> "
+            f"{task['fast_prose_nats_per_byte']:.2f}"
         )
     return ""
 
@@ -131,8 +132,8 @@ def _speed_cell(facts: Mapping[str, Any], key: str) -> str:
 def speed_note(speed: Mapping[str, Any]) -> str:
     """How the speed was measured."""
     return (
-        f"Prompt {speed['prompt_tokens']} tokens, {speed['new_tokens']} new, batch {speed['batch_size']}; medians of "
-        f"{speed['repeats']} repeats in alternation, warm-up excluded."
+        f"Prompt {speed['prompt_tokens']} tokens, {speed['new_tokens']} new, batch {speed['batch_size']}; "
+        f"medians of {speed['repeats']} repeats in alternation, warm-up excluded."
     )
 
 

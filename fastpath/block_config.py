@@ -93,13 +93,13 @@ def refusing(what: str) -> Iterator[None]:
 def _per_block(name: str, text: PreTrainedConfig, depth: int) -> dict[str, list]:
     """The lists with one entry per block; SurgeryError for one that may be about blocks in an unknown way."""
     found: dict[str, list] = {}
-    for key, entries, stored_in in _lists(text):
+    for key, entries, nested in _lists(text):
         speaks_of_blocks = ("layer" in key or "block" in key) and not key.startswith("mtp_")
         if key in BLOCK_INDICES or "token" in key:
             continue
-        if stored_in is text and len(entries) == depth and (speaks_of_blocks or key in UNNAMED):
+        if not nested and len(entries) == depth and (speaks_of_blocks or key in UNNAMED):
             found[key] = entries
-        elif speaks_of_blocks or (stored_in is text and len(entries) == depth):
+        elif speaks_of_blocks or (not nested and len(entries) == depth):
             raise SurgeryError(
                 f"{name}: {key} lists {len(entries)} things, perhaps for its {depth} blocks, in a way not "
                 "known here; if it has an entry per block, name it in fastpath/block_config.py"
@@ -110,12 +110,13 @@ def _per_block(name: str, text: PreTrainedConfig, depth: int) -> dict[str, list]
     return found
 
 
-def _lists(text: PreTrainedConfig) -> Iterator[tuple[str, list, Any]]:
-    """(name, entries, where it is stored) of every non-empty list in a config or in a dict of it."""
-    for owner in (vars(text), *(value for value in vars(text).values() if isinstance(value, dict))):
+def _lists(text: PreTrainedConfig) -> Iterator[tuple[str, list, bool]]:
+    """(name, entries, whether it is inside a dict) of every non-empty list that a config stores."""
+    stored = vars(text)
+    for owner in (stored, *(value for value in stored.values() if isinstance(value, dict))):
         for key, entries in owner.items():
             if isinstance(entries, list | tuple) and entries:
-                yield str(key), list(entries), text if owner is vars(text) else owner
+                yield str(key), list(entries), owner is not stored
 
 
 def _renumbered(text: PreTrainedConfig, keep: Sequence[int]) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def recording(model: PreTrainedModel) -> Iterator[Streams]:
 def replaying(
     model: PreTrainedModel, streams: Streams, *, start: int, drop: Collection[int] = ()
 ) -> Iterator[None]:
-    """Inside the context a forward of the recorded inputs (use_cache=False) runs no block < start or in `drop`.
+    """Inside the context a forward of the recorded inputs (use_cache=False) skips blocks < start and `drop`.
 
     Block `start` gets its recorded stream. Exact for every family: the model's own forward still makes masks,
     positions, final norm and head. ValueError if the inputs are not the recorded ones.

@@ -1,4 +1,4 @@
-"""main(stage, run, show): --config, key=value overrides, logging to stderr, one JSON object as the last line."""
+"""main(stage, run, show): --config, key=value overrides, logs to stderr, one JSON object as the last line."""
 
 import argparse
 import errno
@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from fastpath.config import Recipe, load_recipe
 from fastpath.errors import UserError
@@ -27,13 +29,20 @@ def main(stage: str, run: Callable[[Recipe], Path], show: Callable[[Path], dict[
     return guarded(lambda: _run(stage, run, show, arguments, start))
 
 
+def console() -> Console:
+    """Where tables go: stdout, wide enough for them where no terminal says how wide it is."""
+    return Console(width=None if sys.stdout.isatty() else 132, soft_wrap=False)
+
+
 def _parser(stage: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {stage}",
         description=f"Run the stage `{stage}` of a recipe. The same command again resumes.",
     )
     parser.add_argument("--config", required=True, help="recipe file, for example configs/quickstart.yaml")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="for example out=runs/try prune.drop=6")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="for example out=runs/try prune.drop=6"
+    )
     return parser
 
 
@@ -48,7 +57,11 @@ def _run(
     recipe.for_stage(stage)
     folder = run(recipe)
     facts = show(folder)
-    print(json.dumps({"stage": stage, "path": str(folder), **facts, "seconds": round(time.monotonic() - start, 1)}))
+    print(
+        json.dumps(
+            {"stage": stage, "path": str(folder), **facts, "seconds": round(time.monotonic() - start, 1)}
+        )
+    )
 
 
 def guarded(work: Callable[[], None]) -> int:
@@ -68,7 +81,9 @@ def guarded(work: Callable[[], None]) -> int:
         reason = _disk_fault(error)
         if reason is None:
             raise
-        print(f"error: {reason}; what was there before is untouched, the same command goes on", file=sys.stderr)
+        print(
+            f"error: {reason}; what was there before is untouched, the same command goes on", file=sys.stderr
+        )
         return 2
     return 0
 

@@ -1,7 +1,7 @@
 """The recipe: every key a user can write, in one strict file; read from YAML, then `key=value` overrides.
 
-The whole recipe is checked by every stage, so a misspelt key in `eval:` is found before `prune` spends minutes.
-Imports neither torch nor transformers.
+The whole recipe is checked by every stage, so a misspelt key in `eval:` is found before `prune` spends
+minutes. Imports neither torch nor transformers.
 """
 
 import difflib
@@ -86,7 +86,7 @@ class EvalConfig(Section):
     items_per_task: int = Field(default=40, ge=1)
     """Items of each task (for lm-eval's own tasks: its limit)."""
     margin: float = Field(default=0.02, gt=0, lt=1)
-    """Largest loss of accuracy on the simple suite that still counts as essentially unchanged (0.02 = 2 points)."""
+    """Largest loss of simple accuracy that still counts as essentially unchanged (0.02 = 2 points)."""
     include_path: tuple[str, ...] = ()
     """Folders with lm-eval YAML tasks of your own."""
     batch_size: int = Field(default=16, ge=1)
@@ -131,7 +131,9 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    re.compile(
+        r"^[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
     list("-+0123456789."),
 )
 
@@ -194,7 +196,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
 def build_recipe(data: dict[str, Any]) -> Recipe:
     """The recipe of plain data. Raises ConfigError naming the first wrong key."""
     try:
-        # Through JSON: pydantic's strict mode takes a list for a tuple and a string for a Path only from there.
+        # Through JSON: only from there does strict mode take a list for a tuple, a string for a Path.
         return Recipe.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(_explain(error.errors()[0])) from None

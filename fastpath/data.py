@@ -14,7 +14,7 @@ from fastpath.items.item import Item
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded sequences; `answer` marks the tokens whose likelihood counts, `attention` the real ones."""
+    """Right-padded sequences; `answer` marks the tokens that count, `attention` the real ones."""
 
     index: tuple[int, ...]
     """Position of each sequence in the list of items it came from."""
@@ -38,8 +38,8 @@ class Batch:
 def encode(item: Item, tokenizer: Any) -> tuple[list[int], list[bool]]:
     """Token ids of prompt and answer, and which of them count.
 
-    A worked item counts the results of its steps alone, any other item the whole answer. A token that straddles
-    the border counts.
+    A worked item counts the results of its steps alone, any other item the whole answer. A token that
+    straddles the border counts.
     """
     text = f"{item.prompt} {item.answer}"
     start = len(item.prompt) + 1
@@ -48,7 +48,8 @@ def encode(item: Item, tokenizer: Any) -> tuple[list[int], list[bool]]:
         raise UserError(f"{type(tokenizer).__name__}: a fast tokenizer is needed (character offsets)")
     encoded = tokenizer(text, return_offsets_mapping=True)
     counts = [
-        any(a < token_end and token_start < b for a, b in spans) for token_start, token_end in encoded["offset_mapping"]
+        any(a < token_end and token_start < b for a, b in spans)
+        for token_start, token_end in encoded["offset_mapping"]
     ]
     if not any(counts[1:]):
         raise UserError(f"item {item.id} of {item.task}: its answer {item.answer!r:.40} has no token")
@@ -56,7 +57,7 @@ def encode(item: Item, tokenizer: Any) -> tuple[list[int], list[bool]]:
 
 
 def item_batches(items: Sequence[Item], tokenizer: Any, *, batch_tokens: int) -> list[Batch]:
-    """Batches of at most `batch_tokens` tokens (padding included; at least one item), similar lengths together."""
+    """Batches of at most `batch_tokens` tokens (pads included; at least one item), like lengths together."""
     encoded = [encode(item, tokenizer) for item in items]
     order = sorted(range(len(items)), key=lambda i: (-len(encoded[i][0]), i))
     groups: list[list[int]] = []

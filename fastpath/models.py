@@ -1,7 +1,7 @@
-"""Load a model from a hub id, a folder, a .gguf file or an embedded name; save it as a stock Hugging Face folder.
+"""Load a model from a hub id, a folder, a .gguf file or an embedded name; save a stock Hugging Face folder.
 
-Whatever a model is called, it is first made a local folder of safetensors; everything after works on that folder.
-Only safetensors and GGUF are read, never pickles.
+Whatever a model is called, it is first made a local folder of safetensors; everything after works on that
+folder. Only safetensors and GGUF are read, never pickles.
 """
 
 import hashlib
@@ -89,7 +89,9 @@ def locate(name: str, *, revision: str = "main", trust_remote_code: bool = False
     if path.is_dir():
         return Source(name, "local", _checked(path))
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise ModelError(f"{name}: no such folder, and not a hub id (owner/name), .gguf file or embedded:NAME")
+        raise ModelError(
+            f"{name}: no such folder, and not a hub id (owner/name), .gguf file or embedded:NAME"
+        )
     return _downloaded(name, revision, trust_remote_code)
 
 
@@ -109,7 +111,14 @@ def _downloaded(name: str, revision: str, trust_remote_code: bool) -> Source:
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
     # Only what is loaded: top-level safetensors, configs and tokenizer files, code only where it was allowed.
-    allow = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", *(["*.py"] if trust_remote_code else [])]
+    allow = [
+        "*.safetensors",
+        "*.json",
+        "*.model",
+        "*.txt",
+        "*.jinja",
+        *(["*.py"] if trust_remote_code else []),
+    ]
     try:
         folder = snapshot_download(
             name, revision=revision, allow_patterns=allow, ignore_patterns=["*/*", "consolidated*"]
@@ -164,12 +173,14 @@ def _converted(gguf: Path) -> Path:
 def _convert(gguf: Path, folder: Path) -> None:
     try:
         with _quiet():
-            loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+            )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     except Exception as error:  # the reader raises whatever it stumbles over
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{gguf}: corrupt, incomplete or unsupported GGUF file ({reason[0]})") from None
-    # A GGUF-loaded model refuses save_pretrained until it forgets that it was quantised: its weights are plain now.
+    # It refuses save_pretrained until it forgets that it was quantised; its weights are plain by now.
     loaded.config.__dict__.pop("quantization_config", None)
     loaded.hf_quantizer = None
     loaded.is_quantized = False
@@ -199,7 +210,11 @@ def pick_dtype(config: ModelConfig, device: torch.device) -> tuple[torch.dtype, 
 
 
 def load_model(
-    folder: Path, *, dtype: torch.dtype | str, device: torch.device | str = "cpu", trust_remote_code: bool = False
+    folder: Path,
+    *,
+    dtype: torch.dtype | str,
+    device: torch.device | str = "cpu",
+    trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """A causal language model in eval mode, every weight read from `folder`; dtype "auto" is the stored one.
 
@@ -209,7 +224,7 @@ def load_model(
         with _quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             _refuse_quantized(config, folder)
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -222,15 +237,20 @@ def load_model(
     except (ValueError, OSError, KeyError, RuntimeError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder}: cannot be loaded as a causal language model: {reason}") from None
+    model, info = loaded
     if info["missing_keys"]:  # transformers would fill these with random numbers
-        raise ModelError(f"{folder}: {len(info['missing_keys'])} weights are missing, {min(info['missing_keys'])} first")
+        raise ModelError(
+            f"{folder}: {len(info['missing_keys'])} weights are missing, {min(info['missing_keys'])} first"
+        )
     return model.to(device).eval()
 
 
 def _refuse_quantized(config: Any, folder: Path) -> None:
     quantization = getattr(config, "quantization_config", None)
     if quantization is not None:
-        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization.quant_method
+        method = (
+            quantization.get("quant_method") if isinstance(quantization, dict) else quantization.quant_method
+        )
         raise ModelError(
             f"{folder}: quantised weights ({getattr(method, 'value', method)}) cannot be cut; "
             "name the original unquantised checkpoint, and quantise the result"
@@ -248,7 +268,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
-    """Write a stock Hugging Face folder (safetensors, config, generation config, tokenizer); no file of ours."""
+    """Write a stock Hugging Face folder: safetensors, config, generation config, tokenizer."""
     with _quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)

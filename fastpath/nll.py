@@ -1,4 +1,4 @@
-"""The only likelihood in the house: summed nats and tokens over answer positions, the head applied only there."""
+"""The only likelihood in the house: summed nats and tokens over answer positions, the head only there."""
 
 # B sequences of a batch, T tokens, D width, V vocabulary, N positions at which the head is applied
 
@@ -24,7 +24,7 @@ class Nll:
 
 @torch.no_grad()
 def answer_nll(model: Any, batch: Batch) -> Nll:
-    """Negative log-likelihood of each sequence's answer tokens given everything before them. Pads never count."""
+    """Negative log-likelihood of each sequence's answer tokens given all before them. Pads never count."""
     at_BT = predicting(batch.answer)
     logits_NV = logits_at(model, at_BT, **batch.inputs, use_cache=False)
     nats_N, _ = token_nats(logits_NV, batch.ids[batch.answer])
@@ -64,6 +64,6 @@ def head_only_at(model: Any, at_BT: torch.Tensor) -> Iterator[bool]:
 
 
 def token_nats(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(float64 (N,) nats of each target, bool (N,) whether it is the most likely token); softmax in float32."""
+    """(float64 (N,) nats of each target, bool (N,) whether it is the likeliest token); softmax in float32."""
     nats_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
     return nats_N.double(), logits_NV.argmax(-1) == targets_N

@@ -1,4 +1,4 @@
-"""Scores and plans as data: validated, frozen, JSON, no torch. A plan can be read, written and edited by hand."""
+"""Scores and plans as data: validated, frozen, JSON, no torch. A plan can be edited by hand."""
 
 from pathlib import Path
 from typing import Annotated, Self
@@ -40,7 +40,7 @@ class Scores(_Data):
     reasoning: Column
     """complex - simple: what a block contributes beyond what the simple items need."""
     simple_spans: tuple[tuple[float, ...], ...] = ()
-    """[i][n-1]: cost of dropping the n blocks i <= k < i + n; empty where a span costs the sum of its blocks."""
+    """[i][n-1]: cost of dropping the n blocks from i on; empty where a span costs the sum of its blocks."""
 
     @model_validator(mode="after")
     def _one_cost_a_block(self) -> Self:

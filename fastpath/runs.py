@@ -43,12 +43,14 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when the process dies
         except OSError:
-            raise RunError(f"{folder}: another process is working there; wait for it or choose another out=") from None
+            raise RunError(
+                f"{folder}: another process is working there; wait for it or choose another out="
+            ) from None
         yield
 
 
 def _holds_work(folder: Path) -> bool:
-    """Whether anything was made here: a recipe that was refused at once leaves a folder that belongs to nobody."""
+    """Whether anything was made here: a recipe refused at once leaves a folder that belongs to nobody."""
     made = {path.name for path in folder.iterdir() if not path.name.endswith(".unfinished")}
     return bool(made - {"config.yaml", "env.json", ".lock"})
 
@@ -115,7 +117,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder that appears at `path` only when the block ends without an error; an older one survives until then."""
+    """A folder that appears at `path` when the block ends without error; an older one survives until then."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

@@ -9,13 +9,15 @@ from fastpath.plan import Plan, Scores
 
 def lowest(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple[int, ...], float]:
     """The `num_drop` blocks of lowest simple cost, wherever they are, and the sum of their costs."""
-    free = sorted((i for i in range(scores.depth) if i not in protect), key=lambda i: (scores.simple.cost[i], i))
+    free = sorted(
+        (i for i in range(scores.depth) if i not in protect), key=lambda i: (scores.simple.cost[i], i)
+    )
     drop = tuple(sorted(free[:num_drop]))
     return drop, sum(scores.simple.cost[i] for i in drop)
 
 
 def span(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple[int, ...], float]:
-    """The contiguous run of `num_drop` blocks of lowest simple cost: the criterion's own span cost, else the sum."""
+    """The contiguous run of `num_drop` blocks of lowest simple cost: the span's own cost, else the sum."""
     best: tuple[float, int] | None = None
     for start in range(scores.depth - num_drop + 1):
         run = range(start, start + num_drop)
@@ -28,7 +30,9 @@ def span(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple
         if best is None or (cost, start) < best:
             best = (cost, start)
     if best is None:
-        raise ConfigError(f"prune.drop: no run of {num_drop} blocks is free of the protected {sorted(protect)}")
+        raise ConfigError(
+            f"prune.drop: no run of {num_drop} blocks is free of the protected {sorted(protect)}"
+        )
     return tuple(range(best[1], best[1] + num_drop)), best[0]
 
 

@@ -1,7 +1,7 @@
 """What a block costs: each criterion is a function in CRITERIA, run on one kind of items at a time.
 
-A criterion maps (model, batch) to what the batch adds: for every sequence a numerator per block (or span) and a
-denominator. Batches are independent, so a killed run goes on at the batch it died in.
+A criterion maps (model, batch) to what the batch adds: for every sequence a numerator per block (or span) and
+a denominator. Batches are independent, so a killed run goes on at the batch it died in.
 """
 
 # L blocks, B sequences, T tokens, D width
@@ -52,8 +52,8 @@ def spans(depth: int) -> list[tuple[int, int]]:
 def cosine_cost(model: Any, batch: Batch) -> Part:
     """Block Influence: 1 - cos(stream before, stream after) of each block, over all real tokens.
 
-    ShortGPT (arXiv 2403.03853), equation 1. The first token is included: the block that writes the attention sink
-    looks harmless without it. Upcast before the cosine, summed in float64; pads do not count.
+    ShortGPT (arXiv 2403.03853), equation 1. The first token is included: the block that writes the attention
+    sink looks harmless without it. Upcast before the cosine, summed in float64; pads do not count.
     """
     sums: list[torch.Tensor] = []
 
@@ -70,8 +70,8 @@ def cosine_cost(model: Any, batch: Batch) -> Part:
 def angular_cost(model: Any, batch: Batch) -> Part:
     """Angular distance between the streams entering block i and leaving block j - 1, at the last real token.
 
-    d(i, j) = arccos(cos(x_i, x_j)) / pi: Gromov et al. (arXiv 2403.17887), equation 7. In float64, where arccos
-    near 1 is exact enough. The streams come from hooks: `hidden_states[-1]` is after the final norm.
+    d(i, j) = arccos(cos(x_i, x_j)) / pi: Gromov et al. (arXiv 2403.17887), equation 7. In float64, where
+    arccos near 1 is exact enough. The streams come from hooks: `hidden_states[-1]` is after the final norm.
     """
     last_B = batch.attention.sum(1) - 1
     rows = torch.arange(len(last_B), device=last_B.device)
@@ -86,9 +86,7 @@ def angular_cost(model: Any, batch: Batch) -> Part:
         _forward(model, batch)
     x_LBD = torch.nn.functional.normalize(torch.stack(streams), dim=-1)
     depth = len(streams) - 1
-    angles = [
-        torch.arccos((x_LBD[i] * x_LBD[j]).sum(-1).clamp(-1, 1)) / math.pi for i, j in spans(depth)
-    ]
+    angles = [torch.arccos((x_LBD[i] * x_LBD[j]).sum(-1).clamp(-1, 1)) / math.pi for i, j in spans(depth)]
     return Part(list(batch.index), torch.stack(angles, 1).tolist(), [1] * len(last_B))
 
 
@@ -96,8 +94,9 @@ def angular_cost(model: Any, batch: Batch) -> Part:
 def ablation_cost(model: Any, batch: Batch) -> Part:
     """Rise in nats per answer token when a block is skipped: the causal cost.
 
-    Shortened LLaMA (arXiv 2402.02834), section 3.1, with the loss on answer tokens only. Skipping block i changes
-    nothing before i, so one base pass keeps every block's input and only the suffixes are computed again.
+    Shortened LLaMA (arXiv 2402.02834), section 3.1, with the loss on answer tokens only. Skipping block i
+    changes nothing before i, so one base pass keeps every block's input and only the suffixes are computed
+    again.
     """
     with recording(model) as streams:
         base = answer_nll(model, batch)

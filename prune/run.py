@@ -4,12 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 
-from fastpath.blocks import check_surgery, find_blocks, keep_blocks
+from fastpath.blocks import TOLERANCE, check_surgery, find_blocks, keep_blocks
 from fastpath.card import write_card
 from fastpath.config import PruneConfig, Recipe
 from fastpath.env import code_version
-from fastpath.errors import ConfigError, RunError
+from fastpath.errors import ConfigError, RunError, SurgeryError
 from fastpath.items.catalog import TASKS
 from fastpath.models import (
     Lineage,
@@ -56,7 +57,9 @@ def run(recipe: Recipe) -> Path:
         step(out, "plan.json", lambda: choose(scores, config).model_dump())
         plan = read_plan(out / "plan.json")  # read back: a plan edited by hand is cut as it stands
         if plan.depth != scores.depth:
-            raise RunError(f"{out / 'plan.json'}: made for {plan.depth} blocks, {recipe.model.name} has {scores.depth}")
+            raise RunError(
+                f"{out / 'plan.json'}: made for {plan.depth} blocks, {recipe.model.name} has {scores.depth}"
+            )
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
         _export(model, tokenizer, source, plan, out / "model", trust=trust)
         finish(out)
@@ -72,6 +75,30 @@ def _check_tasks(config: PruneConfig) -> None:
                 raise ConfigError(f"prune.{key}: unknown task {task!r}; known tasks: {', '.join(TASKS)}")
 
 
+@torch.no_grad()
+def check_cached(model: Any) -> None:
+    """Raise SurgeryError unless the KV cache gives the logits that the whole sequence gives.
+
+    A hybrid stack that lost all its full-attention blocks computes rightly and cannot generate.
+    """
+    vocabulary = model.config.get_text_config(decoder=True).vocab_size
+    ids = (torch.arange(3, 19, device=model.device) % vocabulary)[None]
+    whole = model(ids, use_cache=False).logits[:, -1].double()
+    try:
+        cache = model(ids[:, :-1], use_cache=True).past_key_values
+        step = model(ids[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1].double()
+    except (RuntimeError, IndexError, ValueError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SurgeryError(
+            f"{type(model).__name__}: the cut model cannot use its KV cache ({reason})"
+        ) from None
+    limit = TOLERANCE[model.dtype] * max(1.0, whole.abs().max().item())
+    if not (worst := (step - whole).abs().max().item()) <= limit:
+        raise SurgeryError(
+            f"{type(model).__name__}: cached and uncached logits of the cut model differ by {worst:.2g}"
+        )
+
+
 def _export(model: Any, tokenizer: Any, source: Source, plan: Plan, folder: Path, *, trust: bool) -> None:
     """Cut the weights as they are stored (not as they were computed with), save, and check what was saved."""
     stored = load_model(source.folder, dtype="auto", trust_remote_code=trust)
@@ -80,6 +107,7 @@ def _export(model: Any, tokenizer: Any, source: Source, plan: Plan, folder: Path
         del stored
         saved = load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
         worst = check_surgery(model, saved, plan.keep)
+        check_cached(saved)
         lineage = Lineage(
             base=source.name,
             revision=source.revision,
@@ -93,5 +121,5 @@ def _export(model: Any, tokenizer: Any, source: Source, plan: Plan, folder: Path
         write_card(unfinished, plan)
     log.info("saved %s; largest difference of a logit from the skipped original: %.1e", folder, worst)
     if len(plan.drop) > plan.depth / 3:
-        log.warning("warning: %d of %d blocks dropped; a cut of more than a third is not known to heal on reasoning",
+        log.warning("warning: %d of %d blocks dropped; more than a third is not known to heal on reasoning",
                     len(plan.drop), plan.depth)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Calibration items -> Scores: run a criterion over the simple and the complex items, batch by batch, resumable."""
+"""Calibration items -> Scores: a criterion over simple and complex items, batch by batch, resumable."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -37,7 +37,9 @@ def score_blocks(model: Any, tokenizer: Any, config: PruneConfig, *, seed: int, 
     criterion = CRITERIA[config.criterion]
     depth = len(find_blocks(model)[1])
     suites = dict(zip(("simple", "complex"), calibration_items(config, seed=seed), strict=True))
-    batches = {name: item_batches(i, tokenizer, batch_tokens=config.batch_tokens) for name, i in suites.items()}
+    batches = {
+        name: item_batches(i, tokenizer, batch_tokens=config.batch_tokens) for name, i in suites.items()
+    }
     total = sum(batch.ids.numel() for of_suite in batches.values() for batch in of_suite)
     sums = {}
     with progress(f"scoring {depth} blocks by {config.criterion}", total) as advance:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from fastpath.cli import console
 from fastpath.plan import Plan, Scores, read_plan, spans_of
 from fastpath.runs import read_json
 
@@ -14,10 +14,10 @@ def show(folder: Path) -> dict[str, Any]:
     """Print the score table and the plan of OUT/prune; return the headline facts."""
     scores = Scores.model_validate(read_json(folder / "scores.json"))
     plan = read_plan(folder / "plan.json")
-    console = Console()
-    console.print(score_table(scores, plan))
-    console.print(plan_line(plan))
-    console.print(f"model   {folder / 'model'}", soft_wrap=True)
+    out = console()
+    out.print(score_table(scores, plan))
+    out.print(plan_line(plan), soft_wrap=True)
+    out.print(f"model   {folder / 'model'}", soft_wrap=True)
     return {"drop": list(plan.drop), "keep": list(plan.keep), "model": str(folder / "model")}
 
 
@@ -33,7 +33,7 @@ def score_table(scores: Scores, plan: Plan) -> Table:
     table.add_column("", no_wrap=True)
     for i in range(scores.depth):
         cells = [
-            f"{c.cost[i]:+.4f}  {c.low[i]:+.3f} .. {c.high[i]:+.3f}"
+            f"{c.cost[i]:+.3f}  ({c.low[i]:+.3f} to {c.high[i]:+.3f})"
             for c in (scores.simple, scores.complex, scores.reasoning)
         ]
         dropped = i in plan.drop

@@ -1,8 +1,8 @@
 """Tiny random models of the stock causal language models of transformers: one row a model type.
 
-Facts of single blocks (attention kinds, dense and expert blocks, rope switches) are laid out so that KEEP mixes
-them up, and windows are shorter than the test sequences, so that a wrong fact changes the logits. Weights are
-drawn large (0.2): a wrong block shows in the first digit.
+Facts of single blocks (attention kinds, dense and expert blocks, rope switches) are laid out so that KEEP
+mixes them up, and windows are shorter than the test sequences, so that a wrong fact changes the logits.
+Weights are drawn large (0.2): a wrong block shows in the first digit.
 """
 
 from dataclasses import fields

@@ -7,7 +7,6 @@ from families import DEPTH, FAMILIES, FULL, KEEP, REFUSED, SLIDING, tiny_config,
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Gemma3Config, T5Config
 
-from fastpath.block_config import cut_config
 from fastpath.blocks import check_surgery, find_blocks, keep_blocks, recording, replaying, skipping
 from fastpath.errors import SurgeryError
 
@@ -197,43 +196,7 @@ def test_blocks_of_a_multimodal_model_are_those_of_its_language_model():
     )
 
 
-# The cut config: what it says of single blocks.
-
-
-@pytest.mark.parametrize(
-    ("model_type", "field", "want"),
-    [
-        ("gemma3_text", "layer_types", [SLIDING, SLIDING, SLIDING, FULL]),
-        ("smollm3", "no_rope_layers", [1, 0, 1, 0]),
-        ("granite_swa", "layer_rope_theta", [1e4, 1e2, 1e4, 1e2]),
-        ("exaone_moe", "mlp_layer_types", ["dense", "dense", "sparse", "dense"]),
-        ("qwen3_moe", "mlp_only_layers", [1]),
-        ("llama4_text", "moe_layers", [2]),
-        ("qwen2", "max_window_layers", 2),
-        ("deepseek_v3", "first_k_dense_replace", 2),
-        ("afmoe", "num_dense_layers", 2),
-        ("ernie4_5_moe", "moe_layer_start_index", 1),
-        ("ernie4_5_moe", "moe_layer_end_index", 2),
-        ("gpt2", "n_layer", 4),
-    ],
-)
-def test_what_is_said_of_blocks_follows_them(model_type, field, want):
-    config = tiny_config(model_type)
-    before = copy.deepcopy(config)
-    assert getattr(cut_config(config, KEEP), field) == want
-    assert config == before
-
-
-def test_a_list_that_may_be_per_block_is_refused_by_name(llama):
-    llama.config.scales = [0.5] * DEPTH
-    with pytest.raises(SurgeryError, match=r"LlamaConfig: scales lists 6 things"):
-        keep_blocks(llama, KEEP)
-
-
-@pytest.mark.parametrize("keep", [[], [3, 2], [0, 0], [0, 6], [-1, 2]])
-def test_a_bad_plan_is_refused(llama, keep):
-    with pytest.raises(SurgeryError, match=r"LlamaConfig: cannot keep blocks .*; name some of 0 to 5"):
-        keep_blocks(llama, keep)
+# What is refused before anything is cut.
 
 
 def test_quantised_models_are_refused_with_what_to_do(llama):

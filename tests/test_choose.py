@@ -12,7 +12,13 @@ def scores(simple, spans=()):
     column = Column(items=1, tokens=1, cost=simple, low=simple, high=simple)
     other = column.model_copy(update={"cost": tuple(-c for c in simple)})
     return Scores(
-        criterion="c", unit="u", depth=len(simple), simple=column, complex=other, reasoning=other, simple_spans=spans
+        criterion="c",
+        unit="u",
+        depth=len(simple),
+        simple=column,
+        complex=other,
+        reasoning=other,
+        simple_spans=spans,
     )
 
 

@@ -51,17 +51,26 @@ def test_schema_accepts_what_recipes_say():
     ("changes", "message"),
     [
         ({"prume": {}}, "prume: unknown key; did you mean 'prune'?"),
-        ({"prune": {"drop": 2, "criterium": "cosine"}}, "prune.criterium: unknown key; did you mean 'criterion'?"),
+        (
+            {"prune": {"drop": 2, "criterium": "cosine"}},
+            "prune.criterium: unknown key; did you mean 'criterion'?",
+        ),
         ({"prune": {"drop": 2, "zzz": 1}}, "prune.zzz: unknown key; known keys: drop, criterion,"),
         ({"prune": {"drop": "four"}}, "prune.drop: input should be a valid integer, got 'four'"),
         ({"prune": {"drop": "4"}}, "prune.drop: input should be a valid integer, got '4'"),
         ({"prune": {"drop": True}}, "prune.drop: input should be a valid integer, got True"),
         ({"prune": {"drop": 0}}, "prune.drop: input should be greater than or equal to 1, got 0"),
         ({"prune": {}}, "prune.drop: this key is required"),
-        ({"prune": {"drop": 2, "criterion": "magic"}}, "prune.criterion: input should be 'cosine', 'angular' or"),
+        (
+            {"prune": {"drop": 2, "criterion": "magic"}},
+            "prune.criterion: input should be 'cosine', 'angular' or",
+        ),
         ({"model": "a/b"}, "model: "),
         ({"model": None}, "model: "),
-        ({"eval": {"speed": {"repeats": 4}}}, "eval.speed.repeats: input should be greater than or equal to 5, got 4"),
+        (
+            {"eval": {"speed": {"repeats": 4}}},
+            "eval.speed.repeats: input should be greater than or equal to 5, got 4",
+        ),
         ({"eval": {"speed": {"repeat": 4}}}, "eval.speed.repeat: unknown key; did you mean 'repeats'?"),
     ],
 )
@@ -88,7 +97,7 @@ def test_override_beats_the_file_and_makes_sections(tmp_path):
 def test_bad_override_is_one_line(tmp_path, override, message):
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(SMALL))
-    with pytest.raises(ConfigError, match="^[^\n]+$") as error:
+    with pytest.raises(ConfigError, match=r"^[^\n]+$") as error:
         load_recipe(path, [override])
     assert message in str(error.value)
 
@@ -113,11 +122,13 @@ def test_bad_yaml_is_one_line(tmp_path, text, message):
 
 def test_missing_recipe_lists_those_at_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(ConfigError, match="no such file; recipes here: .*configs/quickstart.yaml"):
+    with pytest.raises(ConfigError, match=r"no such file; recipes here: .*configs/quickstart\.yaml"):
         load_recipe(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-5", 1e-5), ("2.e-7", 2e-7), ("1", 1), (".5", 0.5), ("1.2.3", "1.2.3")])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-5", 1e-5), ("2.e-7", 2e-7), ("1", 1), (".5", 0.5), ("1.2.3", "1.2.3")]
+)
 def test_yaml_floats_are_floats(text, value):
     assert parse_yaml(text, where="x") == value
 
@@ -129,7 +140,10 @@ def test_frozen():
 
 def test_differing_keys_are_leaves_and_leave_out_aside():
     changed = SMALL | {"out": "elsewhere", "prune": {"drop": 3}, "seed": 1}
-    assert list(differing_keys(build_recipe(SMALL), build_recipe(changed))) == [("prune.drop", 2, 3), ("seed", 0, 1)]
+    assert list(differing_keys(build_recipe(SMALL), build_recipe(changed))) == [
+        ("prune.drop", 2, 3),
+        ("seed", 0, 1),
+    ]
 
 
 def test_stage_view_depends_on_nothing_of_other_stages():

@@ -60,7 +60,9 @@ def test_cosine_is_one_minus_the_cosine_of_streams_first_token_included():
     model, (item,) = tiny_llama(), ITEMS[:1]
     (batch,) = item_batches([item], byte_tokenizer(), batch_tokens=4096)
     with torch.no_grad():
-        streams = model(batch.ids, output_hidden_states=True).hidden_states[:6]  # the last one is after the norm
+        streams = model(batch.ids, output_hidden_states=True).hidden_states[
+            :6
+        ]  # the last one is after the norm
     for i in range(5):
         want = 1 - torch.cosine_similarity(streams[i].double(), streams[i + 1].double(), dim=-1).mean()
         assert costs(model, "cosine", items=[item])[0, i] == pytest.approx(want.item(), abs=1e-6)

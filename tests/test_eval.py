@@ -1,4 +1,4 @@
-"""`python -m eval`: every outcome is kept and paired, a killed run goes on, a finished one is honest about its weights."""
+"""`python -m eval`: every outcome is kept and paired, a killed run goes on, other weights are refused."""
 
 import json
 import shutil
@@ -70,11 +70,15 @@ def test_a_row_s_nats_are_those_of_the_gold_answer(finished, base):
     rows = {r["id"]: r for r in map(json.loads, (finished[0] / "eval/items.jsonl").read_text().splitlines())}
     for batch in item_batches(items, byte_tokenizer(), batch_tokens=1):
         (i,) = batch.index
-        assert rows[items[i].id]["base"]["nats"] == pytest.approx(answer_nll(tiny_llama(), batch).nats.item(), abs=1e-3)
+        assert rows[items[i].id]["base"]["nats"] == pytest.approx(
+            answer_nll(tiny_llama(), batch).nats.item(), abs=1e-3
+        )
 
 
 def test_control_of_worked_steps_is_reported(finished):
-    task = read_json(finished[0] / "eval/results.json")["variants"]["fast"]["complex"]["tasks"]["fastpath_worked"]
+    task = read_json(finished[0] / "eval/results.json")["variants"]["fast"]["complex"]["tasks"][
+        "fastpath_worked"
+    ]
     for side in ("base", "fast"):
         assert task[f"{side}_prose_nats_per_byte"] > 0
         assert task[f"{side}_nats_per_answer"] > 0
@@ -89,16 +93,27 @@ def test_card_of_the_exported_model_shows_the_measured_gap(finished):
 
 def test_report_is_one_self_contained_page_with_every_section(finished):
     page = (finished[0] / "eval/report.html").read_text()
-    for section in ("Gap: base beside fast", "Speed", "Cost of each block", "One prompt", "items on which", "Environment"):
+    for section in (
+        "Gap: base beside fast",
+        "Speed",
+        "Cost of each block",
+        "One prompt",
+        "items on which",
+        "Environment",
+    ):
         assert section in page
     assert page.count("<svg") == 2
-    outside = [word for word in ("http://", "https://", "<script", "<link") if word in page.replace("http://www.w3.org", "")]
+    outside = [
+        word
+        for word in ("http://", "https://", "<script", "<link")
+        if word in page.replace("http://www.w3.org", "")
+    ]
     assert not [w for w in outside if w in ("<script", "<link")]
     assert "src=" not in page
 
 
 def test_last_line_of_stdout_is_one_json_object(finished, capsys):
-    run, recipe = finished
+    _run, recipe = finished
     assert run_stage("eval", recipe) == 0
     facts = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert facts["stage"] == "eval"
@@ -128,7 +143,9 @@ def test_results_of_other_weights_are_refused(finished, tmp_path, capsys):
 
 
 def test_base_against_itself_has_no_gap(base, tmp_path):
-    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval={"variants": {"same": str(base)}})
+    recipe = write_recipe(
+        tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval={"variants": {"same": str(base)}}
+    )
     assert run_stage("eval", recipe) == 0
     facts = read_facts(tmp_path / "run" / "eval")
     assert facts["scores"] is None, "no prune stage: the report does without it"
@@ -141,7 +158,9 @@ def test_base_against_itself_has_no_gap(base, tmp_path):
 def test_user_s_own_yaml_folder_is_evaluated(base, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "data.jsonl").write_text(
-        "".join(json.dumps({"q": f"Ticket {n}: I forgot my password.", "label": n % 2}) + "\n" for n in range(8))
+        "".join(
+            json.dumps({"q": f"Ticket {n}: I forgot my password.", "label": n % 2}) + "\n" for n in range(8)
+        )
     )
     (tmp_path / "mine" / "tickets.yaml").write_text(
         f"task: tickets\ndataset_path: json\ndataset_kwargs:\n  data_files: {tmp_path}/mine/data.jsonl\n"
@@ -149,7 +168,12 @@ def test_user_s_own_yaml_folder_is_evaluated(base, tmp_path):
         "doc_to_choice: [account, billing]\ndoc_to_target: label\n"
         "metric_list:\n  - metric: acc\n"
     )
-    own = {"variants": {"same": str(base)}, "simple": ["tickets"], "include_path": [str(tmp_path / "mine")], "items_per_task": 5}
+    own = {
+        "variants": {"same": str(base)},
+        "simple": ["tickets"],
+        "include_path": [str(tmp_path / "mine")],
+        "items_per_task": 5,
+    }
     recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval=own)
     assert run_stage("eval", recipe) == 0
     task = read_json(tmp_path / "run/eval/results.json")["variants"]["same"]["simple"]["tasks"]["tickets"]
@@ -161,7 +185,10 @@ def test_user_s_own_yaml_folder_is_evaluated(base, tmp_path):
     [
         (["eval.simple=[fastpath_simpel]"], "eval.simple: unknown task 'fastpath_simpel'; ours are"),
         (["eval.complex=[]"], "eval.complex: empty"),
-        (["eval.complex=[fastpath_doc_type]"], "eval.complex: fastpath_doc_type is in the simple suite as well"),
+        (
+            ["eval.complex=[fastpath_doc_type]"],
+            "eval.complex: fastpath_doc_type is in the simple suite as well",
+        ),
         (["eval.include_path=[/nowhere]"], "eval.include_path: no such folder: /nowhere"),
         (["eval.variants={base: prune}"], "eval.variants: 'base' is the label of the recipe's own model"),
         (["eval.variants={fast: /nowhere}"], "/nowhere: no such folder"),

@@ -38,12 +38,16 @@ def test_nothing_says_import_eval():
     for folder in (*MAY_IMPORT, "tests", *ABOVE):
         for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text())):
-                names = [alias.asname or alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names = (
+                    [alias.asname or alias.name for alias in node.names]
+                    if isinstance(node, ast.Import)
+                    else []
+                )
                 assert "eval" not in names, file
 
 
 @pytest.mark.parametrize("module", ["config", "plan", "errors", "stats"])
 def test_plans_and_recipes_need_no_torch(module):
-    """A plan can be read and edited on a laptop; env.py is imported for one function and holds back torch itself."""
+    """Their own code: a plan can be read and edited by people and tools that have no model."""
     names = set(imported(ast.parse((ROOT / "fastpath" / f"{module}.py").read_text())))
     assert not names & {"torch", "transformers", "datasets", "lm_eval"}

@@ -11,7 +11,11 @@ from eval.lm import FastLM, merge
 
 FEW_SHOT = "Q: one and one\nA: two\n\nQ: two and two\nA: four\n\n"
 PAIRS = [
-    *((f"{FEW_SHOT}Q: {q}\nA:", f" {a}") for q in ("three and one", "what is this") for a in ("four", "five", "s")),
+    *(
+        (f"{FEW_SHOT}Q: {q}\nA:", f" {a}")
+        for q in ("three and one", "what is this")
+        for a in ("four", "five", "s")
+    ),
     ("The cat", " sat"),
     ("The cat sat", " on"),
     ("The cat sat on", " the mat."),
@@ -22,7 +26,9 @@ SHARED = [(c, a) for c, a in PAIRS if c.startswith(FEW_SHOT)]
 
 
 def answers(lm, pairs):
-    return lm.loglikelihood([Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)], disable_tqdm=True)
+    return lm.loglikelihood(
+        [Instance("loglikelihood", {}, pair, n) for n, pair in enumerate(pairs)], disable_tqdm=True
+    )
 
 
 def fast(model, batch_size=4):
@@ -66,7 +72,9 @@ def test_equals_lm_eval_with_capped_logits_and_sliding_windows(config):
 def test_greedy_continuation_is_recognised():
     model, tokenizer = tiny_llama(), byte_tokenizer()
     prompt = tokenizer("The cat", return_tensors="pt")
-    text = tokenizer.decode(model.generate(**prompt, max_new_tokens=3, do_sample=False)[0, prompt["input_ids"].shape[1] :])
+    text = tokenizer.decode(
+        model.generate(**prompt, max_new_tokens=3, do_sample=False)[0, prompt["input_ids"].shape[1] :]
+    )
     ((_, greedy),) = answers(fast(model), [("The cat", text)])
     assert greedy == answers(slow(model), [("The cat", text)])[0][1]
 
@@ -82,7 +90,13 @@ def test_beginnings_ride_along():
     def request(context, continuation):
         return ("", ""), list(context), list(continuation)
 
-    requests = [request([1, 2], [3]), request([1, 2], [4]), request([1, 2, 3], [5, 6]), request([1], [2]), request([9], [9])]
+    requests = [
+        request([1, 2], [3]),
+        request([1, 2], [4]),
+        request([1, 2, 3], [5, 6]),
+        request([1], [2]),
+        request([9], [9]),
+    ]
     merged = merge(requests, max_length=100)
     assert [s.tokens for s in merged] == [(1, 2, 3, 5), (9,)]
     assert sorted(n for s in merged for n, _, _ in s.reads) == [0, 1, 2, 3, 4]
@@ -91,7 +105,9 @@ def test_beginnings_ride_along():
 def test_few_shot_prefix_is_run_once():
     model = tiny_llama()
     seen = []
-    handle = model.model.layers[0].register_forward_hook(lambda _, args, out: seen.append(out.shape[0] * out.shape[1]))
+    handle = model.model.layers[0].register_forward_hook(
+        lambda _, args, out: seen.append(out.shape[0] * out.shape[1])
+    )
     answers(fast(model, 64), SHARED)
     handle.remove()
     prefix = len(FEW_SHOT) + len("Q: ")

@@ -1,4 +1,4 @@
-"""A model is named by folder, .gguf file, hub id or embedded name; what cannot be read is refused in one line."""
+"""A model is named by folder, .gguf, hub id or embedded name; what cannot be read is refused in one line."""
 
 import http.server
 import json
@@ -54,7 +54,9 @@ def test_saved_equals_loaded_and_needs_nothing_of_ours(tmp_path):
     stock = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)
     assert torch.equal(logits(stock), logits(model))
     assert torch.equal(logits(load_model(tmp_path / "m", dtype="auto")), logits(model))
-    assert load_tokenizer(tmp_path / "m").decode(load_tokenizer(tmp_path / "m")("día 3")["input_ids"]) == "día 3"
+    assert (
+        load_tokenizer(tmp_path / "m").decode(load_tokenizer(tmp_path / "m")("día 3")["input_ids"]) == "día 3"
+    )
 
 
 def write_gguf(path, model):
@@ -189,9 +191,9 @@ def test_folder_that_is_no_model_is_named(tmp_path):
 def test_encoder_is_refused_in_one_line(tmp_path):
     from transformers import BertConfig, BertModel
 
-    BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(
-        tmp_path / "t5"
-    )
+    BertModel(
+        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    ).save_pretrained(tmp_path / "t5")
     config = json.loads((tmp_path / "t5" / "config.json").read_text()) | {"model_type": "vit"}
     (tmp_path / "t5" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="cannot be loaded as a causal language model") as error:
@@ -217,12 +219,23 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.asked.append(self.path)
         if self.path.startswith("/api/models/team/tiny/revision/"):
-            files = [{"rfilename": str(p.relative_to(self.folder))} for p in self.folder.rglob("*") if p.is_file()]
-            return self.answer(json.dumps({"id": "team/tiny", "sha": self.commit, "siblings": files}).encode())
+            files = [
+                {"rfilename": str(p.relative_to(self.folder))} for p in self.folder.rglob("*") if p.is_file()
+            ]
+            return self.answer(
+                json.dumps({"id": "team/tiny", "sha": self.commit, "siblings": files}).encode()
+            )
         if self.path.startswith(f"/api/models/team/tiny/tree/{self.commit}"):
             files = [p for p in self.folder.rglob("*") if p.is_file()]
-            rows = [{"type": "file", "path": str(p.relative_to(self.folder)), "size": p.stat().st_size, "oid": p.name}
-                    for p in files]  # fmt: skip
+            rows = [
+                {
+                    "type": "file",
+                    "path": str(p.relative_to(self.folder)),
+                    "size": p.stat().st_size,
+                    "oid": p.name,
+                }
+                for p in files
+            ]
             return self.answer(json.dumps(rows).encode())
         file = self.folder / self.path.partition(f"/resolve/{self.commit}/")[2]
         if "/resolve/" in self.path and file.is_file():
@@ -286,7 +299,9 @@ def test_downloaded_model_is_found_again_without_a_network(hub, tmp_path, monkey
 
 
 def test_hub_id_that_does_not_exist_is_one_line(hub):
-    with pytest.raises(ModelError, match=r"^team/none \(revision main\): not a local folder and not available"):
+    with pytest.raises(
+        ModelError, match=r"^team/none \(revision main\): not a local folder and not available"
+    ):
         locate("team/none")
 
 

@@ -101,6 +101,15 @@ def test_answer_without_a_token_is_an_error_naming_the_item():
         def __call__(self, text, **_):
             return {"input_ids": [1], "offset_mapping": [(0, 1)]}
 
-    item = Item(task="t", suite="simple", split="calibration", prompt="ab", choices=("c", "d"), answer="c", k=1, template="x")
+    item = Item(
+        task="t",
+        suite="simple",
+        split="calibration",
+        prompt="ab",
+        choices=("c", "d"),
+        answer="c",
+        k=1,
+        template="x",
+    )
     with pytest.raises(UserError, match=item.id):
         encode(item, Eater())

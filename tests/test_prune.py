@@ -1,4 +1,4 @@
-"""`python -m prune`: what is exported is what was planned, nothing of ours is needed to use it, bad input is one line."""
+"""`python -m prune`: the export is what was planned and needs nothing of ours; bad input is one line."""
 
 import json
 import os
@@ -53,7 +53,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained({str(pruned / "model")!r})
 tokenizer = AutoTokenizer.from_pretrained({str(pruned / "model")!r})
 ids = tokenizer("Hello", return_tensors="pt")
-cached, plain = (model.generate(**ids, max_new_tokens=8, do_sample=False, use_cache=c).tolist() for c in (True, False))
+greedy = dict(max_new_tokens=8, do_sample=False)
+cached, plain = (model.generate(**ids, **greedy, use_cache=c).tolist() for c in (True, False))
 assert cached == plain
 print(len(cached[0]))
 """
@@ -67,11 +68,16 @@ def test_export_keeps_the_dtype_the_base_was_stored_in(tmp_path):
     from tiny import byte_tokenizer
 
     byte_tokenizer().save_pretrained(tmp_path / "m")
-    recipe = write_recipe(tmp_path / "r.yaml", model=tmp_path / "m", out=tmp_path / "run", prune={"criterion": "cosine"})
+    recipe = write_recipe(
+        tmp_path / "r.yaml", model=tmp_path / "m", out=tmp_path / "run", prune={"criterion": "cosine"}
+    )
     assert run_stage("prune", recipe, "model.dtype=float32") == 0
     from safetensors.torch import load_file
 
-    base, cut = load_file(tmp_path / "m" / "model.safetensors"), load_file(tmp_path / "run/prune/model/model.safetensors")
+    base, cut = (
+        load_file(tmp_path / "m" / "model.safetensors"),
+        load_file(tmp_path / "run/prune/model/model.safetensors"),
+    )
     assert {t.dtype for t in cut.values()} == {torch.bfloat16}
     keep = read_plan(tmp_path / "run/prune/plan.json").keep
     for new, old in enumerate(keep):
@@ -92,13 +98,18 @@ def test_lineage_and_card_say_where_it_comes_from(pruned, base):
 def test_scores_have_a_simple_and_a_complex_column_and_their_difference(pruned):
     scores = Scores.model_validate(read_json(pruned / "scores.json"))
     assert scores.simple.items == scores.complex.items == 8
-    for simple, both, reasoning in zip(scores.simple.cost, scores.complex.cost, scores.reasoning.cost, strict=True):
+    for simple, both, reasoning in zip(
+        scores.simple.cost, scores.complex.cost, scores.reasoning.cost, strict=True
+    ):
         assert reasoning == pytest.approx(both - simple)
     for column in (scores.simple, scores.complex, scores.reasoning):
         assert all(a <= c <= b for a, c, b in zip(column.low, column.cost, column.high, strict=True))
 
 
-@pytest.mark.parametrize(("criterion", "chooser"), [("cosine", "lowest"), ("cosine", "span"), ("angular", "span"), ("angular", "lowest")])
+@pytest.mark.parametrize(
+    ("criterion", "chooser"),
+    [("cosine", "lowest"), ("cosine", "span"), ("angular", "span"), ("angular", "lowest")],
+)
 def test_every_criterion_and_chooser_make_a_model(base, tmp_path, criterion, chooser):
     choice = {"criterion": criterion, "chooser": chooser, "batch_tokens": 512, "protect": [0]}
     recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune=choice)
@@ -134,7 +145,10 @@ def test_plan_edited_by_hand_is_cut_as_it_stands(pruned, base, tmp_path):
     [
         (["prune.drop=6"], "prune.drop: 6 of 6 blocks leaves nothing; at most 5"),
         (["prune.simple_tasks=[]"], "prune.simple_tasks: empty"),
-        (["prune.complex_tasks=[algebra]"], "prune.complex_tasks: unknown task 'algebra'; known tasks: doc_type"),
+        (
+            ["prune.complex_tasks=[algebra]"],
+            "prune.complex_tasks: unknown task 'algebra'; known tasks: doc_type",
+        ),
         (["prune.criterion=magic"], "prune.criterion: input should be"),
         (["prune.dorp=3"], "prune.dorp: unknown key; did you mean 'drop'?"),
         (["model.name=/nowhere"], "/nowhere: no such folder"),
@@ -150,12 +164,16 @@ def test_bad_input_is_one_line_exit_2_and_nothing_half_written(base, tmp_path, c
     assert len(errors) == 1
     assert errors[0].startswith(f"error: {message}")
     assert not list(tmp_path.glob("run/prune/model*"))
-    assert not list(tmp_path.glob("run/prune/*.json")) or {p.name for p in tmp_path.glob("run/prune/*.json")} == {"env.json"}
+    assert not list(tmp_path.glob("run/prune/*.json")) or {
+        p.name for p in tmp_path.glob("run/prune/*.json")
+    } == {"env.json"}
 
 
 def test_mistaken_number_can_be_mended_without_deleting_the_folder(base, tmp_path):
     """A recipe that was refused has made nothing, so its folder belongs to nobody."""
-    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune={"criterion": "cosine"})
+    recipe = write_recipe(
+        tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune={"criterion": "cosine"}
+    )
     assert run_stage("prune", recipe, "prune.drop=6") == 2
     assert run_stage("prune", recipe) == 0
 
@@ -168,12 +186,16 @@ def test_folder_of_another_recipe_is_refused_naming_the_key(pruned, base, tmp_pa
 
 def stage_process(recipe, *overrides, **options):
     command = [sys.executable, "-m", "prune", "--config", str(recipe), *overrides]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options
+    )
 
 
 def test_full_disk_is_one_line_and_the_same_command_goes_on(base, tmp_path):
     """A real fault: the kernel refuses files beyond 40 kB, the weights are larger."""
-    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune={"criterion": "cosine"})
+    recipe = write_recipe(
+        tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune={"criterion": "cosine"}
+    )
 
     def small_files():
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
@@ -190,7 +212,10 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(base, tmp_path):
 
 def test_killed_ten_times_it_ends_with_the_same_plan_and_the_same_bytes(base, tmp_path):
     recipe = write_recipe(
-        tmp_path / "r.yaml", model=base, out=tmp_path / "calm", prune={"items_per_task": 8, "batch_tokens": 300}
+        tmp_path / "r.yaml",
+        model=base,
+        out=tmp_path / "calm",
+        prune={"items_per_task": 8, "batch_tokens": 300},
     )
     start = time.monotonic()
     calm = stage_process(recipe)
@@ -204,6 +229,24 @@ def test_killed_ten_times_it_ends_with_the_same_plan_and_the_same_bytes(base, tm
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert stage_process(recipe, f"out={folder.parent}").wait() == 0
-    for name in ("plan.json", "scores.json", "model/model.safetensors", "model/config.json", "model/lineage.json"):
+    for name in (
+        "plan.json",
+        "scores.json",
+        "model/model.safetensors",
+        "model/config.json",
+        "model/lineage.json",
+    ):
         assert (folder / name).read_bytes() == (tmp_path / "calm" / "prune" / name).read_bytes(), name
     assert not list(folder.rglob("*.unfinished"))
+
+
+def test_model_whose_cache_computes_something_else_is_refused():
+    from prune.run import check_cached
+
+    check_cached(model := tiny_llama())
+    for layer in model.model.layers[3:]:
+        layer.self_attn.layer_idx = 2  # what `del layers[i]` leaves behind: two blocks share one cache entry
+    from fastpath.errors import SurgeryError
+
+    with pytest.raises(SurgeryError, match="cut model"):
+        check_cached(model)

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def recipe(tmp_path, **changes):
-    return build_recipe({"out": str(tmp_path / "run"), "model": {"name": "a/b"}, "prune": {"drop": 2}} | changes)
+    return build_recipe(
+        {"out": str(tmp_path / "run"), "model": {"name": "a/b"}, "prune": {"drop": 2}} | changes
+    )
 
 
 def test_step_is_made_once_and_read_back(tmp_path):
@@ -60,13 +62,18 @@ def test_stage_keeps_the_recipe_and_the_environment(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "key"),
-    [({"prune": {"drop": 3}}, "prune.drop"), ({"seed": 1}, "seed"), ({"model": {"name": "a/c"}}, "model.name")],
+    [
+        ({"prune": {"drop": 3}}, "prune.drop"),
+        ({"seed": 1}, "seed"),
+        ({"model": {"name": "a/c"}}, "model.name"),
+    ],
 )
 def test_other_recipe_is_refused_naming_the_key_and_both_values(tmp_path, changes, key):
     with stage_folder(recipe(tmp_path), "prune") as folder:
         step(folder, "fact.json", dict)
-    with pytest.raises(RunError, match=f"^{key}: .* was made with .*, asked for now is"), stage_folder(
-        recipe(tmp_path, **changes), "prune"
+    with (
+        pytest.raises(RunError, match=rf"^{key}: .* was made with .*, asked for now is"),
+        stage_folder(recipe(tmp_path, **changes), "prune"),
     ):
         pass
 
@@ -79,8 +86,10 @@ def test_section_of_another_stage_may_change(tmp_path):
 
 
 def test_second_process_is_refused_and_a_dead_one_does_not_lock(tmp_path):
-    with stage_folder(recipe(tmp_path), "prune"), pytest.raises(RunError, match="another process"), stage_folder(
-        recipe(tmp_path), "prune"
+    with (
+        stage_folder(recipe(tmp_path), "prune"),
+        pytest.raises(RunError, match="another process"),
+        stage_folder(recipe(tmp_path), "prune"),
     ):
         pass
     with stage_folder(recipe(tmp_path), "prune"):  # the lock file lies there, nobody holds it
@@ -113,7 +122,8 @@ def test_old_text_survives_a_disk_that_takes_no_more(tmp_path):
     """A real fault: the kernel refuses to let the file grow."""
     path = tmp_path / "facts.json"
     write_text(path, "old")
-    code = f"from pathlib import Path; from fastpath.runs import write_text; write_text(Path({str(path)!r}), 'x' * 99999)"
+    write = f"write_text(Path({str(path)!r}), 'x' * 99999)"
+    code = f"from pathlib import Path; from fastpath.runs import write_text; {write}"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,

@@ -22,7 +22,7 @@ def logits(model, ids=IDS):
 
 
 def run_counts(model, forward):
-    """How many times each block's own code ran during `forward()`: a module inside it, not the block, is counted."""
+    """How often each block's own code ran during `forward()`: runs of a module inside it are counted."""
     counts = [0] * DEPTH
 
     def count(i):

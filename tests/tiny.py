@@ -45,11 +45,12 @@ def write_tiny(folder: Path, **changes) -> Path:
 def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None = None, **sections) -> Path:
     """A small recipe: two tasks a suite, few items."""
     small = {
-        "drop": 2, "items_per_task": 4, "simple_tasks": ["doc_type", "one_hop"], "complex_tasks": ["arithmetic", "worked"],
+        "drop": 2, "items_per_task": 4,
+        "simple_tasks": ["doc_type", "one_hop"], "complex_tasks": ["arithmetic", "worked"],
     } | (prune or {})  # fmt: skip
     evaluation = {
-        "simple": ["fastpath_doc_type"], "complex": ["fastpath_arithmetic", "fastpath_worked"], "items_per_task": 6,
-        "speed": {"prompt_tokens": 8, "new_tokens": 2},
+        "simple": ["fastpath_doc_type"], "complex": ["fastpath_arithmetic", "fastpath_worked"],
+        "items_per_task": 6, "speed": {"prompt_tokens": 8, "new_tokens": 2},
     } | sections.pop("eval", {})  # fmt: skip
     data = {"out": str(out), "model": {"name": str(model)}, "prune": small, "eval": evaluation, **sections}
     path.write_text(yaml.safe_dump(data))

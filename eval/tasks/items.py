@@ -24,7 +24,7 @@ def choice_row(item: Item) -> dict[str, Any]:
 
 
 def load_worked(*, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
-    """{"test": rows} of worked problems, a row a segment: each computed result, and the prose between them."""
+    """{"test": rows} of worked problems, a row a segment: computed results, and the prose between."""
     items = generate("worked", split="evaluation", seed=items_seed, num_items=num_items)
     return {"test": Dataset.from_list([row for item in items for row in segment_rows(item)])}
 

@@ -1,6 +1,6 @@
-"""arithmetic: a sum, difference or small product (k = 1), or one followed by one more step (k = 2), nothing written.
+"""arithmetic: a sum, difference or small product (k = 1), or one and one more step (k = 2), nothing written.
 
-All choices of an item have the same number of digits, because digits are tokens and a longer answer is less likely.
+All choices of an item have the same number of digits: digits are tokens, and a longer answer is less likely.
 The short cut, always a choice, is the result after k - 1 operations: the first operand for k = 1.
 """
 
@@ -12,29 +12,31 @@ from fastpath.items.item import Draw, Item, template_id
 STYLES = {
     "evaluation": [
         {"+": "{a} + {b}", "-": "{a} - {b}", "*": "{a} * {b}", "then +": " + {c}", "then -": " - {c}"},
-        {"+": "{a} plus {b}", "-": "{a} minus {b}", "*": "{a} times {b}", "then +": " plus {c}", "then -": " minus {c}"},
-        {"+": "start with {a}, add {b}", "-": "start with {a}, subtract {b}", "*": "start with {a}, multiply by {b}",
-         "then +": ", add {c}", "then -": ", subtract {c}"},
-        {"+": "the sum of {a} and {b}", "-": "the difference of {a} and {b}", "*": "the product of {a} and {b}",
-         "then +": ", plus {c}", "then -": ", minus {c}"},
+        {"+": "{a} plus {b}", "-": "{a} minus {b}", "*": "{a} times {b}",
+         "then +": " plus {c}", "then -": " minus {c}"},
+        {"+": "start with {a}, add {b}", "-": "start with {a}, subtract {b}",
+         "*": "start with {a}, multiply by {b}", "then +": ", add {c}", "then -": ", subtract {c}"},
+        {"+": "the sum of {a} and {b}", "-": "the difference of {a} and {b}",
+         "*": "the product of {a} and {b}", "then +": ", plus {c}", "then -": ", minus {c}"},
         {"+": "add {b} to {a}", "-": "take {b} from {a}", "*": "multiply {a} by {b}",
          "then +": ", then add {c}", "then -": ", then take away {c}"},
         {"+": "{a} increased by {b}", "-": "{a} decreased by {b}", "*": "{a} multiplied by {b}",
          "then +": ", increased by {c}", "then -": ", decreased by {c}"},
-        {"+": "{a} coins and {b} more coins", "-": "{a} coins less {b} coins", "*": "{a} rows of {b} coins",
-         "then +": ", and {c} more", "then -": ", less {c}"},
+        {"+": "{a} apples plus {b} apples", "-": "{a} apples minus {b} apples", "*": "{a} apples times {b}",
+         "then +": " plus {c} apples", "then -": " minus {c} apples"},
     ],
     "calibration": [
         {"+": "{a}+{b}", "-": "{a}-{b}", "*": "{a}*{b}", "then +": "+{c}", "then -": "-{c}"},
-        {"+": "take {a} and then add {b}", "-": "take {a} and then subtract {b}", "*": "take {a} and multiply it by {b}",
+        {"+": "take {a} and add {b}", "-": "take {a} and subtract {b}", "*": "take {a} and multiply by {b}",
          "then +": " and then add {c}", "then -": " and then subtract {c}"},
         {"+": "the total of {a} and {b}", "-": "{a} reduced by {b}", "*": "{b} groups of {a}",
          "then +": " and another {c}", "then -": " reduced by {c}"},
-        {"+": "{a} dollars plus {b} dollars", "-": "{a} dollars minus {b} dollars", "*": "{a} dollars times {b}",
-         "then +": " plus {c} dollars", "then -": " minus {c} dollars"},
+        {"+": "{a} dollars plus {b} dollars", "-": "{a} dollars minus {b} dollars",
+         "*": "{a} dollars times {b}", "then +": " plus {c} dollars", "then -": " minus {c} dollars"},
     ],
     "distillation": [
-        {"+": "({a} + {b})", "-": "({a} - {b})", "*": "({a} x {b})", "then +": " + ({c})", "then -": " - ({c})"},
+        {"+": "({a} + {b})", "-": "({a} - {b})", "*": "({a} x {b})",
+         "then +": " + ({c})", "then -": " - ({c})"},
         {"+": "{a} and {b} together", "-": "{a} without {b}", "*": "{a} taken {b} times",
          "then +": " and {c}", "then -": " without {c}"},
         {"+": "begin at {a}, go up {b}", "-": "begin at {a}, go down {b}", "*": "begin at {a}, scale by {b}",
@@ -45,14 +47,16 @@ STYLES = {
 # {e} is the expression, {E} the same with a capital.
 LAYOUTS = {
     "evaluation": [
-        "{e} =", "Q: {e}?\nA:", "What is {e}? It is", "{E} makes", "Problem: {e}. Solution:", "Calculate {e}. Answer:",
+        "{e} =", "{E} is equal to", "What is {e}? It is", "Problem: {e}. Solution:", "Calculate {e}. Answer:",
+        "Evaluate {e}. The result is",
     ],
-    "calibration": ["Find {e}:", "{E} equals", "Question: {e}\nAnswer:", "Work out {e}. You get"],
+    "calibration": ["{E} equals", "Solve this: {e}. It gives", "Question: {e}\nAnswer:",
+                    "Work out {e}. You get"],
     "distillation": ["{e} ->", "How much is {e}?", "Task: {e}\nOutcome:"],
 }  # fmt: skip
 
 # Solved lines before the question, by k: (operands, operations); no two splits share one.
-EXAMPLES = {
+EXAMPLES: dict[str, dict[int, list[tuple[tuple[int, ...], str]]]] = {
     "evaluation": {
         1: [((21, 6), "+"), ((8, 5), "-"), ((4, 2), "*")],
         2: [((21, 6, 3), "+-"), ((8, 5, 1), "-+"), ((4, 6, 5), "*-")],
@@ -66,24 +70,25 @@ EXAMPLES = {
         2: [((3, 3, 4), "*-"), ((7, 2, 3), "-+"), ((41, 7, 2), "+-")],
     },
 }
-RANGES = {1: range(2, 10), 2: range(11, 60)}
+RANGES = {1: range(2, 10), 2: range(11, 30)}
 """First operands by the number of digits that all choices of the item have."""
 
 
 def arithmetic(draw: Draw) -> Item:
-    """One expression of k operations after three solved ones, in the same words, with near misses as choices."""
+    """One expression of k operations after three solved ones in the same words; choices are near misses."""
     styles, layouts = STYLES[draw.split], LAYOUTS[draw.split]
     style = draw.deal("style", styles)
     layout = draw.deal("layout", layouts, turn=draw.index // len(styles))
     solved = EXAMPLES[draw.split][draw.k]
-    operations = draw.deal("first", "++--*") + draw.deal("second", "+-")
-    operands, results = _numbers(
-        draw.rng, operations[: draw.k], digits=draw.deal("digits", (1, 2)), avoid=[_results(*line)[-1] for line in solved]
-    )
-    lines = [_line(layout, style, *line) + f" {_results(*line)[-1]}" for line in solved]
-    lines.append(_line(layout, style, operands, operations[: draw.k]))
+    operations = (draw.deal("first", "++--*") + draw.deal("second", "+-"))[: draw.k]
+    # two digits are rarer: the smallest models are at chance there even for k = 1
+    num_digits = draw.deal("digits", (1, 1, 2))
+    shown = [_results(*line)[-1] for line in solved]
+    operands, results = _numbers(draw.rng, operations, num_digits=num_digits, avoid=shown)
+    lines = [f"{_line(layout, style, *line)} {result}" for line, result in zip(solved, shown, strict=True)]
+    lines.append(_line(layout, style, operands, operations))
     answer, short_cut = str(results[-1]), str(results[-2])
-    near = [str(results[-1] + miss) for miss in (-3, -2, -1, 1, 2, 3)]
+    near = [str(results[-1] + sign * miss) for miss in range(1, 3 * len(answer) + 1) for sign in (-1, 1)]
     near = [text for text in near if len(text) == len(answer) and text not in (short_cut, "0")]
     wrong = [short_cut, *draw.rng.sample(near, 2)]
     return draw.item(
@@ -103,13 +108,16 @@ def _results(operands: tuple[int, ...], operations: str) -> list[int]:
     return results
 
 
-def _numbers(rng: Random, operations: str, *, digits: int, avoid: list[int]) -> tuple[tuple[int, ...], list[int]]:
+def _numbers(
+    rng: Random, operations: str, *, num_digits: int, avoid: list[int]
+) -> tuple[tuple[int, ...], list[int]]:
     """Operands and results of one length in digits; the last result is no operand and none to avoid."""
-    low, high = (1, 9) if digits == 1 else (10, 99)
+    low, high = (1, 9) if num_digits == 1 else (10, 99)
     while True:
-        operands = (rng.choice(RANGES[digits]), *(rng.randrange(2, 10) for _ in operations))
+        operands = (rng.choice(RANGES[num_digits]), *(rng.randrange(2, 10) for _ in operations))
         results = _results(operands, operations)
-        if all(low <= result <= high for result in results) and results[-1] not in (*operands, *avoid, results[-2]):
+        fresh = results[-1] not in (*operands, *avoid, results[-2])
+        if fresh and all(low <= result <= high for result in results):
             return operands, results
 
 

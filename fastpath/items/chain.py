@@ -1,37 +1,41 @@
-"""chain: four interleaved chains of variables, each a digit copied on and on; k assignments lead to the asked one.
+"""chain: four interleaved chains of variables, each a digit copied on and on; k assignments give the answer.
 
-k = 1 is a look-up: the asked variable is itself assigned its digit. k = 4 asks for a copy of a copy of a copy. One
-context serves every k (its id is the item's `source`): only the name in the question changes. All four digits are
-choices, each is the final value of exactly four variables, and the asked chain is first, second, third or last in
-the text equally often: neither how often a digit is held nor where it stands (the short cuts) tells the answer.
+k = 1 is a look-up: the asked variable is itself assigned its digit. k = 4: a copy of a copy of a copy of one.
+One context serves every k, only the name in the question changes; items of one context share a `source`. All
+four digits are choices and each is the value of four variables. The asked chain's digit is the first, second,
+third or last in the text equally often. So the short cuts (answer with the first digit, the last, or the most
+frequent) are at chance, and their answers are always choices.
 """
 
 from random import Random
 
 from fastpath.items.item import Draw, Item, digest, template_id
 
+NUM_CHAINS = 4
 DEPTH = 4
-"""Variables in a chain; there are as many chains as choices, so 16 facts in all."""
+"""Variables in a chain, the largest k; 16 facts in all."""
 
 NAMES = {
-    "calibration": "a b c d e f g h i j k l m n o p q r s t u v w x y z".split(),
-    "evaluation": "a b c d e f g h i j k l m n o p q r s t u v w x y z".split(),
-    "distillation": "a b c d e f g h i j k l m n o p q r s t u v w x y z".split(),
+    "calibration": "cfioruxzBEHLORUX",
+    "evaluation": "behknqtwCFJMPSVY",
+    "distillation": "dgjmpsvyDGKNQTWZ",
 }
+"""Exactly the variables of one item; without a, A and I, which are words."""
 # (one assignment, what stands between two)
 LAYOUTS = {
     "evaluation": [
         ("{v} = {x}", "; "), ("{v} := {x}", "\n"), ("let {v} = {x}", ", "), ("{v} is {x}", ". "),
-        ("{v} <- {x}", "\n"), ("set {v} to {x}", ". "), ("{v} equals {x}", ", "),
+        ("define {v} = {x}", "\n"), ("set {v} to {x}", ". "), ("{v} equals {x}", ", "),
     ],
     "calibration": [("{v} = {x}", "\n"), ("{v}: {x}", ", "), ("var {v} = {x}", "; "), ("make {v} {x}", ". ")],
     "distillation": [("{v}={x}", " "), ("put {v} = {x}", "\n"), ("{v} gets {x}", ", ")],
 }  # fmt: skip
 QUESTIONS = {
     "evaluation": [
-        "So {v} =", "The value of {v} is", "At the end {v} is", "Now {v} equals", "Result for {v}:", "Variable {v} holds",
+        "So {v} =", "The value of {v} is", "At the end {v} is", "Now {v} equals", "Therefore {v} =",
+        "The number stored in {v} is",
     ],
-    "calibration": ["Value of {v}:", "Finally {v} =", "In the end, {v} has the value", "We see that {v} is"],
+    "calibration": ["Value of {v}:", "Finally {v} =", "Hence the value of {v} is", "We see that {v} ="],
     "distillation": ["Thus {v} =", "What is {v}? It is", "Print {v}:"],
 }  # fmt: skip
 
@@ -41,10 +45,10 @@ def chain(draw: Draw) -> Item:
     layouts, questions = LAYOUTS[draw.split], QUESTIONS[draw.split]
     layout = draw.deal("layout", layouts)
     question = draw.deal("question", questions, turn=draw.index // len(layouts))
-    names = draw.rng.sample(NAMES[draw.split], 4 * DEPTH)
+    names = draw.rng.sample(NAMES[draw.split], NUM_CHAINS * DEPTH)
     chains = [names[start : start + DEPTH] for start in range(0, len(names), DEPTH)]
-    digits = [str(digit) for digit in draw.rng.sample(range(1, 10), len(chains))]
-    asked = draw.deal("asked", range(len(chains)))
+    digits = [str(digit) for digit in draw.rng.sample(range(1, 10), NUM_CHAINS)]
+    asked = draw.deal("asked", range(NUM_CHAINS))
     context = _sentence(layout, _facts(draw.rng, chains, digits))
     wrong = [digit for digit in digits if digit != digits[asked]]
     return draw.item(

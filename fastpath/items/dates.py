@@ -1,4 +1,4 @@
-"""date_pick: a short list of dated events, in which month is one of them? Every choice stands in the list."""
+"""date_pick: a short text with four dated events, in which month is one of them? Every choice stands in the text."""
 
 from itertools import product
 
@@ -8,80 +8,68 @@ from fastpath.items.pools import MONTHS, fill
 NUM_EVENTS = 4
 
 EVENTS = {
-    "calibration": ["audit", "harvest", "rehearsal", "repair", "elections", "ski trip", "vaccination", "book fair"],
-    "evaluation": ["wedding", "delivery", "interview", "first payment", "exam", "inspection", "concert", "surgery",
-                   "board meeting", "departure"],
-    "distillation": ["launch", "auction", "farewell party", "hearing", "marathon", "renovation", "oil change",
-                     "workshop"],
-}  # fmt: skip
+    "calibration": "audit harvest rehearsal repair election vaccination festival conference".split(),
+    "evaluation": "wedding delivery interview exam inspection concert surgery departure picnic lecture".split(),
+    "distillation": "launch auction party hearing marathon renovation workshop parade".split(),
+}
 
-# (heading, one line an event with {e} or {E} and {d}, separator, date)
+# (heading, one event up to its date, mark after the date, separator)
 LAYOUTS = {
     "calibration": [
-        ("Plan of {n}:", "{d} {e}", "\n", "{day}. {month}"),
-        ("{f}, {c}.", "{E} on {d}.", " ", "{day} {month}"),
-        ("Reminders", "[{e}] {d}", "\n", "{month} {day}"),
-        ("Timetable:", "{e} / {d}", ", ", "{month} {day}"),
+        ("Plan of {n}.", "The {e} will be on", ".", " "),
+        ("Dates at {f}.", "Date of the {e}:", "", "\n"),
+        ("Timetable, {c}.", "The {e} starts on", ".", " "),
+        ("Reminders.", "* {e},", "", "\n"),
     ],
     "evaluation": [
-        ("Calendar of {n}", "{E}: {d}", "\n", "{day} {month}"),
-        ("Notes for {f}.", "The {e} is on {d}.", " ", "{month} {day}"),
-        ("Diary, {c}:", "{e} {d}", "; ", "{day} {month}"),
-        ("To do, {n}", "* {E} ({d})", "\n", "{month} {day}"),
-        ("| event | date |", "| {e} | {d} |", "\n", "{day} {month}"),
-        ("{f} agenda", "{d}: {e}", "\n", "{month} {day}"),
-        ("Dear {n}, please note:", "{e} - {d}", ", ", "{day} {month}"),
+        ("Calendar of {n}.", "The {e} is on", ".", " "),
+        ("Notes for {f}.", "The {e} takes place on", ".", " "),
+        ("Diary, {c}.", "{e}:", "", "\n"),
+        ("To do, {n}.", "The date of the {e} is", ".", " "),
+        ("Agenda of {f}.", "We hold the {e} on", ".", " "),
+        ("Dear {n}, please note.", "- {e} on", "", "\n"),
+        ("News from {c}.", "The {e} was moved to", ".", " "),
     ],
     "distillation": [
-        ("Dates, {n}", "{E} = {d}", "\n", "{month} {day}"),
-        ("Year plan of {f}:", "{d} is the day of the {e}.", " ", "{day} {month}"),
-        ("{c} office", "- {d}, {e}", "\n", "{day} {month}"),
-        ("Hello {n}!", "We have the {e} on {d}.", " ", "{month} {day}"),
+        ("Year plan of {f}.", "The {e} happens on", ".", " "),
+        ("Hello {n}!", "We have the {e} on", ".", " "),
+        ("{c} office.", "{e} =", "", "\n"),
+        ("Schedule.", "The {e} was set for", ".", " "),
     ],
-}  # fmt: skip
+}
 
+# What stands between the text and the event that is asked, begun in the words of the text.
 PHRASINGS = {
-    "calibration": [
-        "\nThe {e} takes place in the month of",
-        "\nQuestion: In what month will the {e} be?\nAnswer: In",
-        "\nWe will have the {e} in",
-        "\nMonth ({e}):",
-    ],
+    "calibration": ["\nAgain: ", "\nQ: On what date is the {e}?\nA: ", "\nWe know: ", "\n\nThe text says: "],
     "evaluation": [
-        "\nThe month of the {e} is",
-        "\nQuestion: Which month is the {e} in?\nAnswer:",
-        "\nThe {e} is in",
-        "\nMonth of the {e}:",
-        "\nQ: When is the {e}?\nA: In",
-        "\nSo the {e} will be in",
+        "\n\n",
+        "\nQuestion: When is the {e}?\nAnswer: ",
+        "\nAs written above: ",
+        "\nWe read above: ",
+        "\nWhat does it say about the {e}?\n",
+        "\nTo be clear: ",
     ],
-    "distillation": [
-        "\nThe {e} happens in",
-        "\nQ: Which month has the {e}?\nA:",
-        "\nName of the month of the {e}:",
-        "\nThe date of the {e} is in",
-    ],
+    "distillation": ["\nIt says: ", "\nWhen is the {e}?\nReply: ", "\nPlease remember: ", "\n\nIn short: "],
 }
 
 
 def date_pick(draw: Draw) -> Item:
-    """Four events in four months; the question names one of them, at a dealt place in the list."""
+    """Four events in four months; the question names one of them, at a dealt place in the text."""
     layout, phrasing = draw.deal("template", list(product(LAYOUTS[draw.split], PHRASINGS[draw.split])))
-    heading, line, separator, date = layout
+    heading, beginning, mark, separator = layout
     rng = draw.rng
     events, months = rng.sample(EVENTS[draw.split], NUM_EVENTS), rng.sample(MONTHS, NUM_EVENTS)
-    lines = []
-    for event, month in zip(events, months, strict=True):
-        day = date.format(day=rng.randrange(1, 29), month=month)
-        lines.append(line.format(e=event, E=event.capitalize(), d=day))
-    space = " " if separator == " " else "\n"
-    text = fill(heading, rng, draw.split) + space + separator.join(lines)
+    days = rng.sample(range(1, 29), NUM_EVENTS)
+    lines = [
+        f"{beginning.format(e=event)} {month} {day}{mark}"
+        for event, month, day in zip(events, months, days, strict=True)
+    ]
+    text = fill(heading, rng, draw.split) + separator + separator.join(lines)
     asked = draw.deal("asked", range(NUM_EVENTS))
-    answer = months[asked]
-    choices = draw.choices(answer, [month for month in months if month != answer])
+    answer, event = months[asked], events[asked]
     return draw.item(
-        prompt=text + phrasing.format(e=events[asked]),
-        choices=choices,
+        prompt=text + phrasing.format(e=event) + beginning.format(e=event),
+        choices=draw.choices(answer, [month for month in months if month != answer]),
         answer=answer,
         template=template_id("|".join(layout), phrasing),
     )

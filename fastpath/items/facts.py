@@ -1,79 +1,71 @@
-"""one_hop: five stated facts of one relation, recall one of them."""
+"""one_hop: three stated facts, recall one of them. The wrong choices are the two other cities and one not stated."""
 
 from itertools import product
 
 from fastpath.items.item import Draw, Item, template_id
-from fastpath.items.pools import MEN, WOMEN
+from fastpath.items.pools import CITIES
 
-NUM_FACTS, NUM_CHOICES = 5, 4
+NUM_FACTS = 3
 
-# (beginning of the fact with {n}, question with {n}, values: one token each after a space)
+# Common nouns, not names: the 135M base binds a fact to a name at chance level (0.23 of 4), to a trade at 0.60.
+TRADES = {
+    "calibration": "baker farmer doctor nurse teacher painter pilot driver".split(),
+    "evaluation": "dentist engineer carpenter chef soldier tailor librarian singer judge sailor".split(),
+    "distillation": "plumber actor student hunter waiter gardener banker poet".split(),
+}
+
+# One fact up to its city, and the question that asks for it.
 RELATIONS = {
     "calibration": [
-        ("{n} drinks", "What does {n} drink?", "coffee tea milk juice water wine beer soda"),
-        ("{n} likes the colour", "Which colour does {n} like?", "red blue green black white yellow pink brown"),
-        ("{n} grows", "What does {n} grow?", "roses grapes lemons cherries rice cotton corn beans"),
-        ("{n} works with", "What does {n} work with?", "wood steel glass stone clay paper silk leather"),
+        ("The {t} lives in", "Where does the {t} live?"),
+        ("The {t} studied in", "Where did the {t} study?"),
+        ("The {t} drove to", "Where did the {t} drive?"),
+        ("The {t} has a house in", "Where is the house of the {t}?"),
     ],
     "evaluation": [
-        ("{n} owns a", "What does {n} own?", "cat dog horse rabbit goat parrot snake donkey"),
-        ("{n} plays the", "What does {n} play?", "piano violin guitar flute trumpet harp organ drums"),
-        ("{n} works as a", "What is the job of {n}?", "doctor nurse teacher baker farmer painter dentist pilot"),
-        ("{n} speaks", "What does {n} speak?", "French German Spanish Italian Russian Greek Dutch Polish"),
-        ("{n} is good at", "What is {n} good at?", "tennis football hockey golf chess rugby boxing swimming"),
-        ("{n} travels by", "How does {n} travel?", "train bus car boat bicycle taxi tram truck"),
-        ("{n} studies", "What does {n} study?", "history biology chemistry physics geography music law medicine"),
+        ("The {t} works in", "Where does the {t} work?"),
+        ("The {t} comes from", "Where does the {t} come from?"),
+        ("The {t} flew to", "Where did the {t} fly?"),
+        ("The {t} was born in", "Where was the {t} born?"),
+        ("The {t} moved to", "Where did the {t} move?"),
+        ("The {t} is staying in", "Where is the {t} staying?"),
+        ("The {t} opened a shop in", "Where is the shop of the {t}?"),
     ],
     "distillation": [
-        ("{n} is in the", "Where is {n}?", "kitchen garage garden attic bathroom bedroom library office"),
-        ("{n} lost a", "What did {n} lose?", "key coin map lamp book ring camera knife"),
-        ("{n} eats", "What does {n} eat?", "pizza pasta soup salad bread cheese cake curry"),
-        ("{n} comes on", "When does {n} come?", "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+        ("The {t} grew up in", "Where did the {t} grow up?"),
+        ("The {t} sent a card from", "Where did the {t} send a card from?"),
+        ("The {t} got married in", "Where did the {t} marry?"),
+        ("The {t} is on the way to", "Where is the {t} going?"),
     ],
 }
 
-# {facts}, then {begin} (the fact's beginning) or {question}
+# What stands between the facts and the one that is asked, begun in the words of the facts.
 PHRASINGS = {
-    "calibration": [
-        "{facts}\nWe know that {begin}",
-        "Read: {facts}\nNow answer: {question}\nAnswer:",
-        "{facts} To repeat, {begin}",
-        "Story: {facts}\n{question} The story says {begin}",
-    ],
+    "calibration": ["\nAgain: ", "\nQ: {q}\nA: ", "\nWe know: ", "\n\nThe text says: "],
     "evaluation": [
-        "{facts}\n{begin}",
-        "{facts}\nQuestion: {question}\nAnswer:",
-        "{facts} So {begin}",
-        "Facts: {facts}\n\nQ: {question}\nA: {begin}",
-        "{facts} As stated above, {begin}",
-        "List: {facts}\nFrom the list: {begin}",
+        "\n\n",
+        "\nQuestion: {q}\nAnswer: ",
+        "\nAs written above: ",
+        "\nWe read above: ",
+        "\nWhat does it say about the {t}?\n",
+        "\nTo be clear: ",
     ],
-    "distillation": [
-        "{facts}\nRemember, {begin}",
-        "Notes: {facts}\n{question}\nReply: {begin}",
-        "{facts} {question} Of course {begin}",
-        "{facts}\nTrue statement: {begin}",
-    ],
+    "distillation": ["\nIt says: ", "\n{q}\nReply: ", "\nPlease remember: ", "\n\nIn short: "],
 }
 
 
 def one_hop(draw: Draw) -> Item:
-    """Five people, five values of one relation; the question asks for the value of a dealt person."""
+    """Three trades, three cities, one relation; the question restates the fact of a dealt trade."""
     relation, phrasing = draw.deal("template", list(product(RELATIONS[draw.split], PHRASINGS[draw.split])))
-    beginning, question, pool = relation
-    rng = draw.rng
-    names = rng.sample(WOMEN[draw.split] + MEN[draw.split], NUM_FACTS)
-    values = rng.sample(pool.split(), NUM_FACTS)
-    facts = [f"{beginning.format(n=name)} {value}." for name, value in zip(names, values, strict=True)]
+    beginning, question = relation
+    trades = draw.rng.sample(TRADES[draw.split], NUM_FACTS)
+    cities = draw.rng.sample(CITIES[draw.split], NUM_FACTS + 1)
+    facts = " ".join(f"{beginning.format(t=trade)} {city}." for trade, city in zip(trades, cities, strict=False))
     asked = draw.deal("asked", range(NUM_FACTS))
-    name, answer = names[asked], values[asked]
-    prompt = phrasing.format(
-        facts=" ".join(facts), begin=beginning.format(n=name), question=question.format(n=name)
-    )
-    wrong = rng.sample([value for value in values if value != answer], NUM_CHOICES - 1)
+    trade, answer = trades[asked], cities[asked]
     return draw.item(
-        prompt=prompt,
-        choices=draw.choices(answer, wrong),
+        prompt=facts + phrasing.format(q=question.format(t=trade), t=trade) + beginning.format(t=trade),
+        choices=draw.choices(answer, [city for city in cities if city != answer]),
         answer=answer,
         template=template_id("|".join(relation), phrasing),
     )

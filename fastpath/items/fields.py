@@ -1,21 +1,44 @@
-"""field_lookup: a record of named fields, what is the value of one of them? All choices are of its kind."""
+"""field_lookup: a record of five named fields, what is the value of one of them?
+
+The wrong choices are a value of the asked kind that is not in the record and two values of other fields in it, so
+neither the kind of a value nor its standing in the record tells the answer alone.
+"""
 
 from itertools import product
 
 from fastpath.items.item import Draw, Item, template_id
 from fastpath.items.pools import CITIES, MEN, WOMEN
 
-NUM_ASKED, NUM_OTHER = 4, 2
+NUM_FIELDS = 5
 
-PEOPLE_FIELDS = {
-    "calibration": ["author", "captain", "teacher", "seller", "judge", "sponsor"],
-    "evaluation": ["owner", "editor", "driver", "tenant", "coach", "guide", "chef", "lawyer"],
-    "distillation": ["buyer", "pilot", "nurse", "tutor", "builder", "agent"],
-}
-CITY_FIELDS = {
-    "calibration": ["depot", "port", "branch", "studio", "museum", "camp"],
-    "evaluation": ["office", "birthplace", "factory", "destination", "warehouse", "venue", "school", "shop"],
-    "distillation": ["airport", "hotel", "plant", "origin", "campus", "garage"],
+# Field -> its values, each one token after a space.
+FIELDS = {
+    "calibration": {
+        "place": CITIES["calibration"],
+        "person": WOMEN["calibration"] + MEN["calibration"],
+        "colour": "red blue green black white yellow pink brown".split(),
+        "drink": "coffee tea milk juice water wine beer soda".split(),
+        "material": "wood steel glass stone clay cotton silk leather".split(),
+        "fruit": "grapes lemons cherries oranges bananas pears peaches apples".split(),
+    },
+    "evaluation": {
+        "city": CITIES["evaluation"],
+        "name": WOMEN["evaluation"] + MEN["evaluation"],
+        "pet": "cat dog horse rabbit goat parrot snake donkey".split(),
+        "sport": "tennis football hockey golf chess rugby boxing swimming".split(),
+        "language": "French German Spanish Italian Russian Greek Dutch Polish".split(),
+        "instrument": "piano violin guitar flute trumpet harp organ drums".split(),
+        "job": "doctor nurse teacher baker farmer painter dentist pilot".split(),
+        "vehicle": "train bus car boat bicycle taxi tram truck".split(),
+    },
+    "distillation": {
+        "town": CITIES["distillation"],
+        "member": WOMEN["distillation"] + MEN["distillation"],
+        "room": "kitchen garage garden attic bathroom bedroom library office".split(),
+        "meal": "pizza pasta soup salad bread cheese cake curry".split(),
+        "weekday": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(),
+        "tool": "rope knife lamp key camera clock mirror umbrella".split(),
+    },
 }
 
 # (start, one field with {f} and {v}, separator, end)
@@ -23,68 +46,55 @@ LAYOUTS = {
     "calibration": [
         ("", "{f} = {v}", "\n", ""),
         ("[", "{f}: {v}", ", ", "]"),
-        ("File. ", "{f} is {v}", "; ", "."),
-        ("", "{f}\t{v}", "\n", ""),
+        ("File: ", "{f} is {v}", "; ", "."),
+        ("# ", "{f} ({v})", ", ", ""),
     ],
     "evaluation": [
         ("", "{f}: {v}", "\n", ""),
-        ("{{", '"{f}": "{v}"', ", ", "}}"),
+        ("{", '"{f}": "{v}"', ", ", "}"),
         ("Record: ", "{f} {v}", ", ", "."),
-        ("<r>", "<{f}>{v}</{f}>", "", "</r>"),
+        ("Profile: ", "the {f} is {v}", ", ", "."),
         ("| ", "{f} | {v}", " |\n| ", " |"),
-        ("", "- {f}: {v}", "\n", ""),
+        ("- ", "{f}: {v}", "\n- ", ""),
         ("Form. ", "The {f} is {v}.", " ", ""),
     ],
     "distillation": [
-        ("", "* {f} - {v}", "\n", ""),
+        ("* ", "{f} - {v}", "\n* ", ""),
         ("(", "{f} {v}", "; ", ")"),
         ("Entry: ", "{f}={v}", " ", ""),
         ("---\n", "{f}: '{v}'", "\n", "\n---"),
     ],
-}  # fmt: skip
+}
 
 PHRASINGS = {
-    "calibration": [
-        "\nQ: Who or what is the {f}?\nA:",
-        "\nThe field {f} holds",
-        "\nFor {f} it says",
-        "\nSo {f} is",
-    ],
+    "calibration": ["\nQ: Which {f} is it?\nA:", "\nThe field {f} holds", "\nFor {f} it says", "\nSo {f} is"],
     "evaluation": [
-        "\nQuestion: What is the {f}?\nAnswer:",
+        "\nQuestion: What is the {f}?\nAnswer: The {f} is",
         "\nThe {f} is",
         "\nThe value of {f} is",
         "\nLook up {f}:",
         "\nUnder {f} we find",
-        "\n{f} =",
+        "\n\n{f} =",
     ],
-    "distillation": [
-        "\nThe {f} given here is",
-        "\nWhat does it say for {f}?\nIt says",
-        "\nRead the {f}:",
-        "\n{f} ->",
-    ],
+    "distillation": ["\nThe {f} given here is", "\nTell me the {f}. It is", "\nRead the {f}:", "\n{f} ->"],
 }
 
 
 def field_lookup(draw: Draw) -> Item:
-    """Four fields of one kind (people or cities) among two of the other kind; the question names one."""
+    """Five fields in random order; the first one sampled is asked, two others lend their values as choices."""
     layout, phrasing = draw.deal("template", list(product(LAYOUTS[draw.split], PHRASINGS[draw.split])))
-    rng, split = draw.rng, draw.split
-    kinds = [(PEOPLE_FIELDS[split], WOMEN[split] + MEN[split]), (CITY_FIELDS[split], CITIES[split])]
-    asked_kind = draw.deal("kind", [0, 1])
-    record: list[tuple[str, str]] = []
-    for kind, size in ((asked_kind, NUM_ASKED), (1 - asked_kind, NUM_OTHER)):
-        fields, values = kinds[kind]
-        record += zip(rng.sample(fields, size), rng.sample(values, size), strict=True)
-    candidates = record[:NUM_ASKED]
-    rng.shuffle(record)
-    field, answer = rng.choice(candidates)
+    rng, pools = draw.rng, FIELDS[draw.split]
+    fields = rng.sample(list(pools), NUM_FIELDS)
+    values = {field: rng.choice(pools[field]) for field in fields}
+    asked, *others = fields
+    answer = values[asked]
+    absent = rng.choice([value for value in pools[asked] if value != answer])
+    rng.shuffle(fields)
     start, line, separator, end = layout
-    text = separator.join(line.format(f=name, v=value) for name, value in record)
+    record = separator.join(line.format(f=field, v=values[field]) for field in fields)
     return draw.item(
-        prompt=start.format() + text + end.format() + phrasing.format(f=field),
-        choices=draw.choices(answer, [value for _, value in candidates if value != answer]),
+        prompt=start + record + end + phrasing.format(f=asked),
+        choices=draw.choices(answer, [absent, values[others[0]], values[others[1]]]),
         answer=answer,
         template=template_id("|".join(layout), phrasing),
     )
