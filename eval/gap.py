@@ -3,16 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fastpath.bootstrap import Difference, Paired, macro_bootstrap, paired_bootstrap
 from fastpath.errors import RunError
 from fastpath.stats import (
-    Difference,
-    Paired,
     above_chance,
     items_needed,
-    macro_bootstrap,
     mcnemar,
     non_inferiority,
-    paired_bootstrap,
     suite_gap,
     wilson,
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import lm_eval.api.task
 import numpy as np
-from lm_eval import simple_evaluate
+from lm_eval import evaluate
 from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ def load_suites(config: EvalConfig, *, seed: int) -> dict[str, dict[str, Any]]:
             raise ConfigError(
                 f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}"
             )
-        suites[key] = _load(manager, key, names)
+        suites[key] = _load(manager, key, names, seed)
     if both := sorted(suites["simple"].keys() & suites["complex"].keys()):
         raise ConfigError(f"eval.complex: {both[0]} is in the simple suite as well")
     return suites
@@ -52,7 +52,7 @@ def _manager(config: EvalConfig, seed: int) -> TaskManager:
     return TaskManager(include_path=paths, metadata=facts)  # reads some 10,000 YAML files: seconds
 
 
-def _load(manager: TaskManager, key: str, names: Sequence[str]) -> dict[str, Any]:
+def _load(manager: TaskManager, key: str, names: Sequence[str], seed: int) -> dict[str, Any]:
     for name in names:
         if name not in manager.all_tasks:
             ours = ", ".join(n for n in manager.all_tasks if n.startswith("fastpath_"))
@@ -66,6 +66,9 @@ def _load(manager: TaskManager, key: str, names: Sequence[str]) -> dict[str, Any
     for name, task in tasks.items():
         if not len(task.eval_docs):
             raise ConfigError(f"eval.{key}: task {name} has no items")
+        if task.config.num_fewshot is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=seed)
     return tasks
 
 
@@ -74,8 +77,12 @@ def evaluate_task(
 ) -> dict[str, Any]:
     """Every item's outcome: {"metric", "chance", "rows": [{"id", "k", "right", ...}], "control"}."""
     lm = FastLM(model, tokenizer, batch_size=config.batch_size, advance=advance)
-    results = simple_evaluate(
-        model=lm, tasks=[task], limit=config.items_per_task if not is_ours(task) else None, bootstrap_iters=0
+    # Not simple_evaluate: for each task it reads 10,000 YAML files and runs tools that describe the machine.
+    results = evaluate(
+        lm=lm,
+        task_dict={"tasks": {task.config.task: task}},
+        limit=None if is_ours(task) else config.items_per_task,
+        bootstrap_iters=0,
     )
     (samples,) = results["samples"].values()
     samples = sorted(samples, key=lambda s: s["doc_id"])

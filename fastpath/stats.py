@@ -1,25 +1,20 @@
-"""The statistics of base-versus-fast comparisons, in one place, on scipy.
+"""The statistics of base-versus-fast comparisons, on scipy.
 
 Both models answer the same items, so everything is paired: outcome i of base and of fast belong to item i.
 A gap is base - fast (positive: fast is worse), in the unit of the outcomes (0.02 = 2 points of accuracy).
-Items made from one template, problem or document resemble each other: that name is their cluster, and whole
-clusters are resampled. How often each claim errs is measured by simulation in tests/test_stats.py.
+How often each claim errs is measured by simulation in tests/test_stats.py.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, stats
 
-Floats = NDArray[np.float64]
-Clusters = Sequence[Hashable] | None
-"""One name an item; None: every item stands alone."""
-Paired = tuple[Sequence[float], Sequence[float], Clusters]
-"""Outcomes of the base, outcomes of the fast model, clusters."""
+from fastpath.bootstrap import Difference, Paired, checked, macro_bootstrap, paired_gaps, tail_of
+
 Verdict = Literal["shown", "not shown", "refuted", "floor"]
 
 
@@ -29,22 +24,6 @@ class Interval:
 
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean with its interval, and how many independent units (clusters, else items) it rests on."""
-
-    value: float
-    low: float
-    high: float
-    confidence: float
-    num_units: int
-    """1: some task has a single unit, its spread is unknown and the interval is the whole possible range."""
-
-
-class Difference(Estimate):
-    """base - fast with its interval: positive means that fast is worse."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +55,7 @@ def above_chance(successes: int, chances: Sequence[float]) -> float:
 
     Exact (Poisson-binomial; Biscarri et al. 2018). Raises ValueError if empty or not probabilities.
     """
-    chance = _checked(chances, "chances")
+    chance = checked(chances, "chances")
     if chance.min() < 0 or chance.max() > 1 or not 0 <= successes <= len(chance):
         raise ValueError(f"chances must lie in 0..1, and successes ({successes}) in 0..{len(chance)}")
     # As the lower tail of the errors: the upper tail would be 1 - cdf, which cannot tell 1e-20 from 0.
@@ -85,7 +64,7 @@ def above_chance(successes: int, chances: Sequence[float]) -> float:
 
 def mcnemar(base_right: Sequence[float], fast_right: Sequence[float]) -> McNemar:
     """Exact two-sided test of "neither is better" on 0/1 outcomes (McNemar 1947, binomial form)."""
-    gap = _gaps(base_right, fast_right, "mcnemar")
+    gap = paired_gaps(base_right, fast_right, "mcnemar")
     if not np.isin([base_right, fast_right], (0, 1)).all():
         raise ValueError("mcnemar: outcomes must be 0 or 1 (wrong or right)")
     lost, won = int((gap == 1).sum()), int((gap == -1).sum())
@@ -99,7 +78,7 @@ def tango(lost: int, won: int, n: int, *, confidence: float = 0.95) -> Interval:
     """
     if n < 1 or min(lost, won) < 0 or lost + won > n:
         raise ValueError(f"lost {lost} and won {won} are not counts of {n} items")
-    z = -float(stats.norm.ppf(_tail(confidence)))
+    z = -float(stats.norm.ppf(tail_of(confidence)))
 
     def score(gap: float) -> float:
         # won_rate: maximum likelihood estimate of P(only fast right) if the true gap were `gap`.
@@ -116,51 +95,6 @@ def tango(lost: int, won: int, n: int, *, confidence: float = 0.95) -> Interval:
     return Interval(where(z), where(-z))
 
 
-def bootstrap_mean(
-    values: Sequence[float],
-    *,
-    clusters: Clusters = None,
-    draws: int = 4000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Estimate:
-    """Mean of per-item values (any unit) with a bootstrap interval over clusters; see macro_bootstrap."""
-    value = _checked(values, "values")
-    bounds = (0.0, 1.0) if _in_unit_range(value) else None
-    return _bootstrap({"values": (value, clusters)}, bounds, draws, seed, confidence)
-
-
-def paired_bootstrap(
-    base: Sequence[float],
-    fast: Sequence[float],
-    *,
-    clusters: Clusters = None,
-    draws: int = 4000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Difference:
-    """Mean of base - fast with a bootstrap interval over clusters; see macro_bootstrap."""
-    return macro_bootstrap({"items": (base, fast, clusters)}, draws=draws, seed=seed, confidence=confidence)
-
-
-def macro_bootstrap(
-    groups: Mapping[str, Paired], *, draws: int = 4000, seed: int = 0, confidence: float = 0.95
-) -> Difference:
-    """Mean over tasks of each task's mean gap, every task resampled on its own (stratified).
-
-    Percentile bootstrap (Efron 1979) of the ratio of cluster totals to cluster sizes, widened for few
-    clusters (t in place of normal quantiles, Hesterberg 2015; degrees of freedom by Satterthwaite 1946).
-    Order and cluster names do not matter. Raises ValueError, naming the task, on empty, unequal or
-    non-finite outcomes, and on a single cluster of outcomes beyond 0..1, which has no interval.
-    """
-    if not groups:
-        raise ValueError("no tasks: a mean over tasks needs at least one")
-    strata = {name: (_gaps(base, fast, name), clusters) for name, (base, fast, clusters) in groups.items()}
-    limited = all(_in_unit_range(side) for base, fast, _ in groups.values() for side in (base, fast))
-    estimate = _bootstrap(strata, (-1.0, 1.0) if limited else None, draws, seed, confidence)
-    return Difference(**vars(estimate))
-
-
 def suite_gap(
     groups: Mapping[str, Paired], *, draws: int = 4000, seed: int = 0, confidence: float = 0.90
 ) -> Difference:
@@ -173,7 +107,7 @@ def suite_gap(
     gap = macro_bootstrap(groups, draws=draws, seed=seed, confidence=confidence)
     below = above = 0.0
     for name, (base, fast, _) in groups.items():
-        gaps = _gaps(base, fast, name)
+        gaps = paired_gaps(base, fast, name)
         if np.isin(gaps, (-1, 0, 1)).all():  # also where no item differs, whatever the unit
             ends = tango(int((gaps == 1).sum()), int((gaps == -1).sum()), len(gaps), confidence=confidence)
             below += (gaps.mean() - ends.low) ** 2
@@ -221,24 +155,6 @@ def items_needed(
     return max(1, math.ceil(z**2 * (discordance - true_gap**2) / (margin - true_gap) ** 2))
 
 
-def bootstrap_ratio(
-    numerators: Floats, denominators: Floats, *, clusters: Clusters = None, draws: int = 4000, seed: int = 0
-) -> tuple[Floats, Floats]:
-    """Ratios of column sums, and their bootstrap distribution over clusters (draws, columns).
-
-    numerators: (items, columns); denominators: (items,), above 0. Every column is resampled with the same
-    items, so differences of columns may be taken draw by draw. One cluster: every draw is the ratio itself.
-    """
-    names = range(len(numerators)) if clusters is None else clusters
-    number = {cluster: i for i, cluster in enumerate(dict.fromkeys(names))}
-    membership = np.zeros((len(number), len(numerators)))
-    membership[[number[cluster] for cluster in names], range(len(numerators))] = 1
-    sums, sizes = membership @ numerators, membership @ denominators
-    random = np.random.default_rng(seed)
-    counts = random.multinomial(len(number), np.full(len(number), 1 / len(number)), size=draws)
-    return sums.sum(0) / sizes.sum(), (counts @ sums) / (counts @ sizes)[:, None]
-
-
 def holm(ps: Sequence[float]) -> list[float]:
     """P values adjusted for testing all of them, in the given order (Holm 1979)."""
     p = np.asarray(ps, dtype=float)
@@ -246,85 +162,3 @@ def holm(ps: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return adjusted.tolist()
-
-
-def _bootstrap(
-    strata: Mapping[str, tuple[Floats, Clusters]],
-    bounds: tuple[float, float] | None,
-    draws: int,
-    seed: int,
-    confidence: float,
-) -> Estimate:
-    """The mean over strata of each one's mean; `bounds` is the whole possible range, where there is one."""
-    tail, random = _tail(confidence), np.random.default_rng(seed)
-    values, deviations, variances, freedoms = [], [], [], []
-    for name in sorted(strata):
-        totals, sizes = _cluster_totals(*strata[name], name)
-        values.append(float(totals.sum() / sizes.sum()))
-        freedoms.append(len(totals) - 1)
-        if len(totals) > 1:
-            spread = (_resampled_means(totals, sizes, draws, random) - values[-1]) / len(strata)
-            deviations.append(spread * math.sqrt(len(totals) / (len(totals) - 1)))
-            variances.append(float(deviations[-1].var()))
-        elif bounds is None:
-            raise ValueError(f"{name}: one cluster only, so its mean has no interval; it takes 2 or more")
-    value = math.fsum(values) / len(values)
-    if bounds is not None and min(freedoms) == 0:
-        return Estimate(value, *bounds, confidence, 1)
-    pooled = sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
-    freedom = sum(variances) ** 2 / pooled if pooled else sum(freedoms)
-    tail = stats.norm.cdf(stats.t.ppf(tail, freedom))
-    low, high = np.clip(value + np.quantile(sum(deviations), (tail, 1 - tail)), *(bounds or (None, None)))
-    return Estimate(value, float(low), float(high), confidence, sum(freedoms) + len(freedoms))
-
-
-def _cluster_totals(values: Floats, clusters: Clusters, name: str) -> tuple[Floats, Floats]:
-    """Sum and size of each cluster, sorted by these, so that what is drawn depends on no name or order."""
-    names = range(len(values)) if clusters is None else clusters
-    if len(names) != len(values):
-        raise ValueError(f"{name}: {len(names)} cluster names for {len(values)} items")
-    number = {cluster: i for i, cluster in enumerate(dict.fromkeys(names))}
-    index = [number[cluster] for cluster in names]
-    totals, sizes = np.bincount(index, weights=values), np.bincount(index)
-    order = np.lexsort((sizes, totals))
-    return totals[order].astype(float), sizes[order].astype(float)
-
-
-def _resampled_means(totals: Floats, sizes: Floats, draws: int, random: np.random.Generator) -> Floats:
-    resampled = stats.bootstrap(
-        (totals, sizes),
-        lambda total, size, axis: total.sum(axis) / size.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=draws,
-        batch=max(1, 4_000_000 // len(totals)),  # 32 MB an array
-        method="percentile",
-        rng=random,
-    )
-    return resampled.bootstrap_distribution
-
-
-def _gaps(base: Sequence[float], fast: Sequence[float], name: str) -> Floats:
-    before, after = _checked(base, f"{name}: base"), _checked(fast, f"{name}: fast")
-    if len(before) != len(after):
-        raise ValueError(
-            f"{name}: {len(before)} outcomes of base, {len(after)} of fast; both need the same items"
-        )
-    return before - after
-
-
-def _in_unit_range(values: Sequence[float] | Floats) -> bool:
-    return bool(np.min(values) >= 0 and np.max(values) <= 1)
-
-
-def _checked(values: Sequence[float], name: str) -> Floats:
-    array = np.asarray(values, dtype=float)
-    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected a non-empty list of finite numbers")
-    return array
-
-
-def _tail(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: must lie between 0 and 1, got {confidence}")
-    return (1 - confidence) / 2

@@ -14,10 +14,8 @@ from fastpath.errors import ConfigError, RunError, SurgeryError
 from fastpath.items.catalog import TASKS
 from fastpath.models import (
     Lineage,
-    Source,
     load_model,
     load_tokenizer,
-    locate,
     pick_device,
     pick_dtype,
     save_model,
@@ -25,6 +23,7 @@ from fastpath.models import (
 )
 from fastpath.plan import Plan, Scores, read_plan
 from fastpath.runs import finish, is_done, new_folder, stage_folder, step
+from fastpath.sources import Source, locate
 from prune.choose import check_drop, choose
 from prune.score import score_blocks
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastpath.blocks import find_blocks
+from fastpath.bootstrap import bootstrap_ratio
 from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
 from fastpath.items.catalog import generate
@@ -15,7 +16,6 @@ from fastpath.items.item import Item
 from fastpath.plan import Column, Scores
 from fastpath.progress import progress
 from fastpath.runs import step
-from fastpath.stats import bootstrap_ratio
 from prune.criteria import CRITERIA, Criterion, Part, spans
 
 

@@ -48,8 +48,10 @@ def test_equals_lm_eval(pairs, batch_size):
         assert got[1] == want[1]
 
 
-SIZES = {"vocab_size": 260, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2}  # fmt: skip
+SIZES = {
+    "vocab_size": 260, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "head_dim": 8,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,15 @@ from transformers import AutoModelForCausalLM
 from fastpath.config import ModelConfig
 from fastpath.errors import ModelError
 from fastpath.models import (
-    EMBEDDED,
     Lineage,
     load_model,
     load_tokenizer,
-    locate,
     pick_device,
     pick_dtype,
     save_model,
     weights_sha256,
 )
+from fastpath.sources import EMBEDDED, locate
 
 IDS = torch.arange(3, 40)[None]
 

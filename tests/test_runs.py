@@ -98,7 +98,7 @@ def test_second_process_is_refused_and_a_dead_one_does_not_lock(tmp_path):
 
 def test_out_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "run").write_text("a file")
-    with pytest.raises(RunError, match="^out: cannot make"), stage_folder(recipe(tmp_path), "prune"):
+    with pytest.raises(RunError, match=r"^out: cannot make"), stage_folder(recipe(tmp_path), "prune"):
         pass
 
 

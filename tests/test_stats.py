@@ -8,17 +8,19 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from fastpath.stats import (
+from fastpath.bootstrap import (
     Difference,
-    above_chance,
     bootstrap_mean,
     bootstrap_ratio,
+    macro_bootstrap,
+    paired_bootstrap,
+)
+from fastpath.stats import (
+    above_chance,
     holm,
     items_needed,
-    macro_bootstrap,
     mcnemar,
     non_inferiority,
-    paired_bootstrap,
     suite_gap,
     tango,
     wilson,

@@ -27,7 +27,9 @@ LAYOUTS = {
         ("{v} = {x}", "; "), ("{v} := {x}", "\n"), ("let {v} = {x}", ", "), ("{v} is {x}", ". "),
         ("define {v} = {x}", "\n"), ("set {v} to {x}", ". "), ("{v} equals {x}", ", "),
     ],
-    "calibration": [("{v} = {x}", "\n"), ("{v}: {x}", ", "), ("var {v} = {x}", "; "), ("make {v} {x}", ". ")],
+    "calibration": [
+        ("{v} = {x}", "\n"), ("{v}: {x}", ", "), ("var {v} = {x}", "; "), ("fix {v} = {x}", ". "),
+    ],
     "distillation": [("{v}={x}", " "), ("put {v} = {x}", "\n"), ("{v} gets {x}", ", ")],
 }  # fmt: skip
 QUESTIONS = {
@@ -35,7 +37,7 @@ QUESTIONS = {
         "So {v} =", "The value of {v} is", "At the end {v} is", "Now {v} equals", "Therefore {v} =",
         "The number stored in {v} is",
     ],
-    "calibration": ["Value of {v}:", "Finally {v} =", "Hence the value of {v} is", "We see that {v} ="],
+    "calibration": ["Value of {v}:", "Here the value of {v} is", "Hence {v} is", "We see that {v} ="],
     "distillation": ["Thus {v} =", "What is {v}? It is", "Print {v}:"],
 }  # fmt: skip
 

@@ -1,16 +1,18 @@
-"""date_pick: a short text with four dated events, in which month is one of them? Every choice stands in the text."""
+"""date_pick: four dated events, in which month is one of them? Every choice stands in the text."""
 
 from itertools import product
 
 from fastpath.items.item import Draw, Item, template_id
-from fastpath.items.pools import MONTHS, fill
+from fastpath.items.pools import MONTHS, fill, words
 
 NUM_EVENTS = 4
 
 EVENTS = {
-    "calibration": "audit harvest rehearsal repair election vaccination festival conference".split(),
-    "evaluation": "wedding delivery interview exam inspection concert surgery departure picnic lecture".split(),
-    "distillation": "launch auction party hearing marathon renovation workshop parade".split(),
+    "calibration": words("audit harvest rehearsal repair election vaccination festival conference"),
+    "evaluation": words(
+        "wedding delivery interview exam inspection concert surgery departure picnic lecture"
+    ),
+    "distillation": words("launch auction party hearing marathon renovation workshop parade"),
 }
 
 # (heading, one event up to its date, mark after the date, separator)

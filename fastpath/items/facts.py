@@ -1,17 +1,17 @@
-"""one_hop: three stated facts, recall one of them. The wrong choices are the two other cities and one not stated."""
+"""one_hop: three stated facts, recall one. Wrong choices: the two other cities and one not stated."""
 
 from itertools import product
 
 from fastpath.items.item import Draw, Item, template_id
-from fastpath.items.pools import CITIES
+from fastpath.items.pools import CITIES, words
 
 NUM_FACTS = 3
 
-# Common nouns, not names: the 135M base binds a fact to a name at chance level (0.23 of 4), to a trade at 0.60.
+# Common nouns, not names: the 135M base binds a city to a name at chance (0.23 of 4), to a trade at 0.60.
 TRADES = {
-    "calibration": "baker farmer doctor nurse teacher painter pilot driver".split(),
-    "evaluation": "dentist engineer carpenter chef soldier tailor librarian singer judge sailor".split(),
-    "distillation": "plumber actor student hunter waiter gardener banker poet".split(),
+    "calibration": words("baker farmer doctor nurse teacher painter pilot driver"),
+    "evaluation": words("dentist engineer carpenter chef soldier tailor librarian singer judge sailor"),
+    "distillation": words("plumber actor student hunter waiter gardener banker poet"),
 }
 
 # One fact up to its city, and the question that asks for it.
@@ -60,7 +60,9 @@ def one_hop(draw: Draw) -> Item:
     beginning, question = relation
     trades = draw.rng.sample(TRADES[draw.split], NUM_FACTS)
     cities = draw.rng.sample(CITIES[draw.split], NUM_FACTS + 1)
-    facts = " ".join(f"{beginning.format(t=trade)} {city}." for trade, city in zip(trades, cities, strict=False))
+    facts = " ".join(
+        f"{beginning.format(t=trade)} {city}." for trade, city in zip(trades, cities, strict=False)
+    )
     asked = draw.deal("asked", range(NUM_FACTS))
     trade, answer = trades[asked], cities[asked]
     return draw.item(

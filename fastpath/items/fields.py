@@ -1,13 +1,13 @@
 """field_lookup: a record of five named fields, what is the value of one of them?
 
-The wrong choices are a value of the asked kind that is not in the record and two values of other fields in it, so
-neither the kind of a value nor its standing in the record tells the answer alone.
+The wrong choices are a value of the asked kind that is not in the record and two values of other fields in
+it, so neither the kind of a value nor its standing in the record tells the answer alone.
 """
 
 from itertools import product
 
 from fastpath.items.item import Draw, Item, template_id
-from fastpath.items.pools import CITIES, MEN, WOMEN
+from fastpath.items.pools import CITIES, MEN, WOMEN, words
 
 NUM_FIELDS = 5
 
@@ -16,28 +16,28 @@ FIELDS = {
     "calibration": {
         "place": CITIES["calibration"],
         "person": WOMEN["calibration"] + MEN["calibration"],
-        "colour": "red blue green black white yellow pink brown".split(),
-        "drink": "coffee tea milk juice water wine beer soda".split(),
-        "material": "wood steel glass stone clay cotton silk leather".split(),
-        "fruit": "grapes lemons cherries oranges bananas pears peaches apples".split(),
+        "colour": words("red blue green black white yellow pink brown"),
+        "drink": words("coffee tea milk juice water wine beer soda"),
+        "material": words("wood steel glass stone clay cotton silk leather"),
+        "fruit": words("grapes lemons cherries oranges bananas pears peaches apples"),
     },
     "evaluation": {
         "city": CITIES["evaluation"],
         "name": WOMEN["evaluation"] + MEN["evaluation"],
-        "pet": "cat dog horse rabbit goat parrot snake donkey".split(),
-        "sport": "tennis football hockey golf chess rugby boxing swimming".split(),
-        "language": "French German Spanish Italian Russian Greek Dutch Polish".split(),
-        "instrument": "piano violin guitar flute trumpet harp organ drums".split(),
-        "job": "doctor nurse teacher baker farmer painter dentist pilot".split(),
-        "vehicle": "train bus car boat bicycle taxi tram truck".split(),
+        "pet": words("cat dog horse rabbit goat parrot snake donkey"),
+        "sport": words("tennis football hockey golf chess rugby boxing swimming"),
+        "language": words("French German Spanish Italian Russian Greek Dutch Polish"),
+        "instrument": words("piano violin guitar flute trumpet harp organ drums"),
+        "job": words("doctor nurse teacher baker farmer painter dentist pilot"),
+        "vehicle": words("train bus car boat bicycle taxi tram truck"),
     },
     "distillation": {
         "town": CITIES["distillation"],
         "member": WOMEN["distillation"] + MEN["distillation"],
-        "room": "kitchen garage garden attic bathroom bedroom library office".split(),
-        "meal": "pizza pasta soup salad bread cheese cake curry".split(),
-        "weekday": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split(),
-        "tool": "rope knife lamp key camera clock mirror umbrella".split(),
+        "room": words("kitchen garage garden attic bathroom bedroom library office"),
+        "meal": words("pizza pasta soup salad bread cheese cake curry"),
+        "weekday": words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday"),
+        "tool": words("rope knife lamp key camera clock mirror umbrella"),
     },
 }
 
@@ -81,7 +81,7 @@ PHRASINGS = {
 
 
 def field_lookup(draw: Draw) -> Item:
-    """Five fields in random order; the first one sampled is asked, two others lend their values as choices."""
+    """Five fields in random order; the first sampled is asked, two others lend their values as choices."""
     layout, phrasing = draw.deal("template", list(product(LAYOUTS[draw.split], PHRASINGS[draw.split])))
     rng, pools = draw.rng, FIELDS[draw.split]
     fields = rng.sample(list(pools), NUM_FIELDS)

@@ -70,7 +70,7 @@ class Draw:
 
     @cached_property
     def rng(self) -> random.Random:
-        """The item's own stream. Without k: a dial draws one context for every k (string seeds hash alike)."""
+        """The item's own stream: without k, so that a dial draws one context for every k."""
         return random.Random(f"{self._stream}/{self.index}/{self.attempt}")
 
     @property

@@ -1,44 +1,76 @@
 """Names and small facts that fill the templates, one disjoint pool a split.
 
-First names and cities are one token after a space in GPT-2, Llama and SmolLM2 style tokenizers, because they are choices.
+First names and cities are one token after a space in the SmolLM2 tokenizer, because they are choices.
 """
 
 from random import Random
 
 from fastpath.items.item import SPLITS
 
+
+def words(text: str) -> list[str]:
+    """The words of a text: a pool written on one line."""
+    return text.split()
+
+
 WOMEN = {
-    "calibration": "Anna Carol Emily Hannah Jane Kate Linda Maria Nicole Rosa Susan Tara".split(),
-    "evaluation": "Alice Clara Diana Ellen Grace Helen Julia Laura Nancy Rachel Sophie Wendy".split(),
-    "distillation": "Amy Barbara Charlotte Dorothy Eva Janet Karen Lucy Maya Olivia Ruth Sarah".split(),
+    "calibration": words("Anna Carol Emily Hannah Jane Kate Linda Maria Nicole Rosa Susan Tara"),
+    "evaluation": words("Alice Clara Diana Ellen Grace Helen Julia Laura Nancy Rachel Sophie Wendy"),
+    "distillation": words("Amy Barbara Charlotte Dorothy Eva Janet Karen Lucy Maya Olivia Ruth Sarah"),
 }
 MEN = {
-    "calibration": "Alan Brian David Eric Felix Hugo Jason Kevin Mario Paul Simon Walter".split(),
-    "evaluation": "Adam Bruce Carlos Daniel Edward Frank George Henry Martin Oscar Peter Victor".split(),
-    "distillation": "Arthur Bob Craig Diego Ethan Fred Harry Ivan Jack Leo Noah Thomas".split(),
+    "calibration": words("Alan Brian David Eric Felix Hugo Jason Kevin Mario Paul Simon Walter"),
+    "evaluation": words("Adam Bruce Carlos Daniel Edward Frank George Henry Martin Oscar Peter Victor"),
+    "distillation": words("Arthur Bob Craig Diego Ethan Fred Harry Ivan Jack Leo Noah Thomas"),
 }
 SURNAMES = {
-    "calibration": "Novak Weber Costa Patel Fischer Ruiz Conti Singh Larsen Moreau".split(),
-    "evaluation": "Torres Okafor Kim Haddad Silva Byrne Adams Cohen Kowalski Tanaka".split(),
-    "distillation": "Petrova Castle Mbeki Jensen Rossi Dubois Nakamura Horvat Lindgren Osei".split(),
+    "calibration": words("Novak Weber Costa Patel Fischer Ruiz Conti Singh Larsen Moreau"),
+    "evaluation": words("Torres Okafor Kim Haddad Silva Byrne Adams Cohen Kowalski Tanaka"),
+    "distillation": words("Petrova Castle Mbeki Jensen Rossi Dubois Nakamura Horvat Lindgren Osei"),
 }
 FIRMS = {
-    "calibration": ["Northwind Supply", "Cedar & Sons", "Granite Works", "Ivory Press", "Kestrel Media", "Orchid Bank"],
-    "evaluation": ["Blue Harbor Ltd", "Delta Foods", "Falcon Freight", "Helio Energy", "Juniper Clinic", "Lumen Software"],
-    "distillation": ["Amber Mills", "Borealis Air", "Copper Lane", "Evergreen Labs", "Mosaic Tiles", "Willow Homes"],
+    "calibration": [
+        "Northwind Supply",
+        "Cedar & Sons",
+        "Granite Works",
+        "Ivory Press",
+        "Kestrel Media",
+        "Orchid Farms",
+    ],
+    "evaluation": [
+        "Blue Harbor Ltd",
+        "Delta Foods",
+        "Falcon Freight",
+        "Helio Energy",
+        "Juniper Clinic",
+        "Lumen Optics",
+    ],
+    "distillation": [
+        "Amber Mills",
+        "Borealis Air",
+        "Copper Lane",
+        "Evergreen Labs",
+        "Mosaic Tiles",
+        "Willow Homes",
+    ],
 }
 CITIES = {
-    "calibration": "London Rome Berlin Dallas Miami Athens Geneva Austin Delhi Glasgow Seoul Helsinki".split(),
-    "evaluation": "Paris Vienna Dublin Denver Seattle Oslo Cairo Milan Toronto Prague Sydney Boston".split(),
-    "distillation": "Madrid Tokyo Lisbon Houston Moscow Zurich Phoenix Leeds Munich Havana Brussels Atlanta".split(),
+    "calibration": words("London Rome Berlin Dallas Miami Athens Geneva Austin Delhi Glasgow Seoul Helsinki"),
+    "evaluation": words("Paris Vienna Dublin Denver Seattle Oslo Cairo Milan Toronto Prague Sydney Boston"),
+    "distillation": words(
+        "Madrid Tokyo Lisbon Houston Moscow Zurich Phoenix Leeds Munich Havana Brussels Atlanta"
+    ),
 }
+# Two words at most, "_" for the space between them.
 PRODUCTS = {
-    "calibration": ["office chair", "phone case", "air purifier", "toaster", "bookcase", "rucksack", "hair dryer", "kettle"],
-    "evaluation": ["desk lamp", "laser printer", "water filter", "coffee grinder", "steel shelf", "wall clock", "blender",
-                   "rain jacket"],
-    "distillation": ["garden hose", "bread knife", "tripod", "microwave", "sofa bed", "bicycle pump", "radio", "heater"],
-}  # fmt: skip
-MONTHS = "January February March April May June July August September October November December".split()
+    split: [product.replace("_", " ") for product in words(products)]
+    for split, products in {
+        "calibration": "office_chair phone_case air_purifier toaster bookcase rucksack hair_dryer kettle",
+        "evaluation": "desk_lamp printer water_filter coffee_grinder steel_shelf wall_clock blender raincoat",
+        "distillation": "garden_hose bread_knife tripod microwave sofa_bed bicycle_pump radio heater",
+    }.items()
+}
+MONTHS = words("January February March April May June July August September October November December")
 
 
 def person(rng: Random, split: str) -> str:

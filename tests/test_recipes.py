@@ -1,0 +1,22 @@
+"""Every shipped recipe runs, on a tiny model in the place of the one it names."""
+
+from pathlib import Path
+
+import pytest
+from tiny import run_stage, write_tiny
+
+RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+SMALL = [
+    "prune.items_per_task=2",
+    "eval.items_per_task=2",
+    "eval.speed.prompt_tokens=8",
+    "eval.speed.new_tokens=2",
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipe_runs_end_to_end_on_a_tiny_model(recipe, tmp_path):
+    overrides = [f"out={tmp_path / 'run'}", f"model.name={write_tiny(tmp_path / 'model', depth=8)}", *SMALL]
+    assert run_stage("prune", recipe, *overrides) == 0
+    assert run_stage("eval", recipe, *overrides) == 0
+    assert (tmp_path / "run/eval/report.html").exists()
