@@ -93,7 +93,7 @@ class EvalConfig(Section):
     """Sequences of an evaluation batch."""
     speed: SpeedConfig = SpeedConfig()
     """How speed is measured."""
-    prompt: str = "Which month comes after April? Answer in one short sentence."
+    prompt: str = "What is the capital of France?"
     """A prompt that both models answer, shown side by side in the report."""
 
 
