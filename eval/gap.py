@@ -7,10 +7,12 @@ from fastpath.bootstrap import Difference, Paired, macro_bootstrap, paired_boots
 from fastpath.errors import RunError
 from fastpath.stats import (
     above_chance,
+    holm,
     items_needed,
     mcnemar,
     non_inferiority,
     suite_gap,
+    tango,
     wilson,
 )
 
@@ -24,6 +26,9 @@ def suite_facts(base: Mapping[str, Outcomes], fast: Mapping[str, Outcomes], *, s
     A task on which the base is at chance cannot show a gap: it is marked and left out of the mean.
     """
     tasks = {name: task_facts(name, base[name], fast[name], seed=seed) for name in base}
+    tested = [name for name, task in tasks.items() if "mcnemar_p" in task and not task["floor"]]
+    for name, p in zip(tested, holm([tasks[name]["mcnemar_p"] for name in tested]), strict=True):
+        tasks[name]["holm_p"] = p
     counted = {name: _paired(name, base[name], fast[name]) for name in base if not tasks[name]["floor"]}
     if not counted:
         return {"tasks": tasks, "mean": None}
@@ -56,6 +61,7 @@ def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[
     if set(b) | set(f) <= {0.0, 1.0}:
         test = mcnemar(b, f)
         base_ends = wilson(int(sum(b)), len(b))
+        independent = tango(test.lost, test.won, len(b))
         p_above = above_chance(int(sum(b)), [base["chance"]] * len(b)) if base["chance"] else 0.0
         facts |= {
             "lost": test.lost,
@@ -63,10 +69,15 @@ def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[
             "mcnemar_p": test.p,
             "base_low": base_ends.low,
             "base_high": base_ends.high,
+            "tango_low": independent.low,
+            "tango_high": independent.high,
         }
         facts["floor"] = p_above >= 0.05 or (not base["chance"] and not sum(b))
     else:
         facts["floor"] = False
+    if not facts["floor"] and facts["base_accuracy"] > base["chance"]:
+        above = facts["base_accuracy"] - base["chance"]
+        facts["retention_above_chance"] = (facts["fast_accuracy"] - base["chance"]) / above
     for side, outcomes in (("base", base), ("fast", fast)):
         nats = [row["nats"] for row in outcomes["rows"] if row.get("nats") is not None]
         if nats:

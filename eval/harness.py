@@ -13,6 +13,7 @@ from lm_eval.tasks import TaskManager
 from tqdm import tqdm
 
 from eval.lm import FastLM
+from eval.own_data import own_tasks
 from fastpath.config import EvalConfig
 from fastpath.errors import ConfigError
 
@@ -20,20 +21,25 @@ OUR_TASKS = Path(__file__).parent / "tasks"
 PRIMARY_METRICS = ("acc", "exact_match", "acc_norm")  # the first that a task reports for each item
 
 
-def load_suites(config: EvalConfig, *, seed: int) -> dict[str, dict[str, Any]]:
+Suites = dict[str, dict[str, Any]]
+"""{suite: {task name: lm-eval task}}."""
+
+
+def load_suites(config: EvalConfig, *, seed: int) -> Suites:
     """{"simple": {task name: lm-eval task}, "complex": {...}}, groups expanded.
 
     Raises ConfigError naming an unknown task, one that has no items, or one that stands in both suites.
     """
     _silence()
-    manager = _manager(config, seed)
+    manager, own = _manager(config, seed), own_tasks(config.data)
     suites = {}
     for key, names in (("simple", config.simple), ("complex", config.complex)):
-        if not names:
+        if not names and not own[key]:
             raise ConfigError(
-                f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}"
+                f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}, "
+                f"or give eval.data lines of this suite"
             )
-        suites[key] = _load(manager, key, names, seed)
+        suites[key] = _load(manager, key, [*names, *own[key]], seed)
     if both := sorted(suites["simple"].keys() & suites["complex"].keys()):
         raise ConfigError(f"eval.complex: {both[0]} is in the simple suite as well")
     return suites
@@ -52,17 +58,18 @@ def _manager(config: EvalConfig, seed: int) -> TaskManager:
     return TaskManager(include_path=paths, metadata=facts)  # reads some 10,000 YAML files: seconds
 
 
-def _load(manager: TaskManager, key: str, names: Sequence[str], seed: int) -> dict[str, Any]:
-    for name in names:
-        if name not in manager.all_tasks:
+def _load(manager: TaskManager, key: str, specs: Sequence[Any], seed: int) -> dict[str, Any]:
+    for name in specs:
+        if isinstance(name, str) and name not in manager.all_tasks:
             ours = ", ".join(n for n in manager.all_tasks if n.startswith("fastpath_"))
             raise ConfigError(
                 f"eval.{key}: unknown task {name!r}; ours are {ours}; others: `lm_eval ls tasks`"
             )
     try:
-        tasks = manager.load(list(names))["tasks"]
+        tasks = manager.load(list(specs))["tasks"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"eval.{key}: {', '.join(names)} cannot be loaded: {error}") from None
+        names = ", ".join(spec if isinstance(spec, str) else spec["task"] for spec in specs)
+        raise ConfigError(f"eval.{key}: {names} cannot be loaded: {error}") from None
     for name, task in tasks.items():
         if not len(task.eval_docs):
             raise ConfigError(f"eval.{key}: task {name} has no items")

@@ -2,65 +2,68 @@
 
 import json
 import logging
-from collections.abc import Iterator
+import traceback
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from eval.answers import answer
 from eval.gap import claim_facts, suite_facts
-from eval.harness import evaluate_task, load_suites, num_requests
+from eval.harness import Suites, evaluate_task, load_suites, num_requests
 from eval.report import gap_markdown, write_report
 from eval.speed import measure_speed
+from eval.zoo import BASE, Zoo, check_same_weights, find_models
 from fastpath.card import write_card
 from fastpath.config import EvalConfig, Recipe
-from fastpath.errors import ConfigError, RunError
-from fastpath.models import (
-    load_model,
-    load_tokenizer,
-    pick_device,
-    pick_dtype,
-    weights_sha256,
-)
+from fastpath.errors import RunError, TaskError, UserError
+from fastpath.models import Lineage, is_ours, pick_device, pick_dtype
 from fastpath.plan import read_plan
 from fastpath.progress import progress
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
-from fastpath.sources import Source, locate
+from fastpath.sources import Source
 
 log = logging.getLogger("fastpath")
-BASE = "base"
 
 
 def run(recipe: Recipe) -> Path:
     """Evaluate the base and its variants; return the stage's folder: results.json, items.jsonl, report.html.
 
-    Raises UserError; a killed run goes on at the (model, task) it died in.
+    Raises UserError; a killed run goes on at the (model, task) it died in. TaskError names the tasks that
+    failed after all others are done; the rerun does only these.
     """
     config = recipe.eval or EvalConfig()
     sources = find_models(recipe, config)
+    suites = load_suites(config, seed=recipe.seed)
     with stage_folder(recipe, "eval") as out:
-        _check_same_weights(out, sources)
+        check_same_weights(out, sources)
         if is_done(out):
             return out
         device = pick_device(recipe.model)
         dtype, reason = pick_dtype(recipe.model, device)
         log.info("eval: %s in %s on %s (%s)", " and ".join(sources), str(dtype)[6:], device, reason)
         zoo = Zoo(sources, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)
-        outcomes = {label: evaluate_model(zoo, label, config, seed=recipe.seed, out=out) for label in sources}
-        answers = {label: step(out, f"answers/{label}.json", lambda: answer(*zoo.get(label), config.prompt))  # noqa: B023
-                   for label in sources}  # fmt: skip
+        zoo.check_vocabularies()
+        outcomes, failed = {}, []
+        for label in sources:
+            outcomes[label], faults = evaluate_model(zoo, label, suites, config, out=out)
+            failed += faults
+        if failed:
+            raise TaskError(
+                f"{'; '.join(failed)}; all other tasks are done, the same command tries these again"
+            )
+        check_unseen(outcomes, sources)
+        answers = {}
+        for label in sources:
+            answers[label] = step(out, f"answers/{label}.json", partial(_answer, zoo, label, config.prompt))
         speed = step(out, "speed.json", lambda: _speed(zoo, config, recipe.seed))
+        variants = [label for label in sources if label != BASE]
         results = {
             "version": 1,
             "base": recipe.model.name,
             "seed": recipe.seed,
             "models": {label: str(source.folder) for label, source in sources.items()},
-            "variants": {
-                label: compare(outcomes, label, config, seed=recipe.seed)
-                for label in sources
-                if label != BASE
-            },
+            "variants": {label: compare(outcomes, label, config, seed=recipe.seed) for label in variants},
             "speed": speed,
             "answers": {"prompt": config.prompt, **answers},
         }
@@ -69,78 +72,57 @@ def run(recipe: Recipe) -> Path:
         write_report(out)
         for label, where in config.variants.items():
             if where == "prune":
-                model_folder = sources[label].folder
-                write_card(
-                    model_folder, read_plan(model_folder.parent / "plan.json"), gap_markdown(out, label)
-                )
+                folder = sources[label].folder
+                write_card(folder, read_plan(folder.parent / "plan.json"), gap_markdown(out, label))
         finish(out)
     return out
 
 
-def find_models(recipe: Recipe, config: EvalConfig) -> dict[str, Source]:
-    """Label -> weights of the base and every variant. UserError names what is missing, before any work."""
-    if BASE in config.variants:
-        raise ConfigError(f"eval.variants: {BASE!r} is the label of the recipe's own model; choose another")
-    trust = recipe.model.trust_remote_code
-    sources = {BASE: locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)}
-    for label, where in config.variants.items():
-        if where == "prune":
-            folder = recipe.out / "prune"
-            if not is_done(folder):
-                raise RunError(f"{folder}: not finished; first run `python -m prune` with the same recipe")
-            sources[label] = locate(str((folder / "model").absolute()))
-        else:
-            sources[label] = locate(where, trust_remote_code=trust)
-    return sources
-
-
-def _check_same_weights(out: Path, sources: dict[str, Source]) -> None:
-    """Outcomes belong to weights: refuse to go on where a folder holds other ones since."""
-    now = {label: weights_sha256(source.folder) for label, source in sources.items()}
-    for label, digest in step(out, "weights.json", lambda: now).items():
-        if now.get(label) != digest:
-            raise RunError(
-                f"{out}: holds results of other weights of {label!r}; choose another out= or delete it"
-            )
-
-
-class Zoo:
-    """The models of a run, each loaded when it is first asked for."""
-
-    def __init__(
-        self, sources: dict[str, Source], *, dtype: torch.dtype, device: torch.device, trust: bool
-    ) -> None:
-        self.sources, self._dtype, self._device, self._trust = sources, dtype, device, trust
-        self._loaded: dict[str, tuple[Any, Any]] = {}
-
-    def get(self, label: str) -> tuple[Any, Any]:
-        """(model, tokenizer)."""
-        if label not in self._loaded:
-            folder = self.sources[label].folder
-            tokenizer = load_tokenizer(folder, trust_remote_code=self._trust)
-            model = load_model(folder, dtype=self._dtype, device=self._device, trust_remote_code=self._trust)
-            self._loaded[label] = model, tokenizer
-        return self._loaded[label]
-
-
 def evaluate_model(
-    zoo: Zoo, label: str, config: EvalConfig, *, seed: int, out: Path
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """{suite: {task: outcomes}} of one model; each task is kept in OUT/outcomes/ as soon as it is done."""
-    suites = load_suites(config, seed=seed)
+    zoo: Zoo, label: str, suites: Suites, config: EvalConfig, *, out: Path
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """({suite: {task: outcomes}}, what failed) of one model; each task is kept in OUT/outcomes/ once done."""
     total = sum(num_requests(task, config) for tasks in suites.values() for task in tasks.values())
-    outcomes: dict[str, dict[str, Any]] = {}
+    outcomes: dict[str, dict[str, Any]] = {suite: {} for suite in suites}
+    failed = []
     with progress(f"evaluating {label}: {sum(map(len, suites.values()))} tasks", total) as advance:
-        for suite, tasks in suites.items():
-            outcomes[suite] = {}
+        for suite, name, task in ((s, n, t) for s, tasks in suites.items() for n, t in tasks.items()):
+            path = f"outcomes/{label}/{name}.json"
+            if (out / path).exists():
+                advance(num_requests(task, config))
+            make = partial(_evaluate, zoo, label, task, config, advance)
+            try:
+                outcomes[suite][name] = step(out, path, make)
+            except UserError:
+                raise
+            except (
+                Exception
+            ) as error:  # a task of somebody else's may raise anything; the others shall finish
+                trace = out / f"outcomes/{label}/{name}.error.txt"
+                write_text(trace, traceback.format_exc())
+                failed.append(f"task {name} failed on {label} ({type(error).__name__}: {error}; see {trace})")
+    return outcomes, failed
+
+
+def _evaluate(zoo: Zoo, label: str, task: Any, config: EvalConfig, advance: Any) -> dict[str, Any]:
+    return evaluate_task(*zoo.get(label), task, config, advance=advance)
+
+
+def _answer(zoo: Zoo, label: str, prompt: str) -> str:
+    return answer(*zoo.get(label), prompt)
+
+
+def check_unseen(outcomes: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
+    """Raise RunError if a variant is scored on an item that it was calibrated on (lineage.json knows)."""
+    for label, source in sources.items():
+        seen = set(Lineage.read(source.folder).calibration_items) if is_ours(source.folder) else set()
+        for tasks in outcomes[label].values():
             for name, task in tasks.items():
-                path = f"outcomes/{label}/{name}.json"
-                if (out / path).exists():
-                    advance(num_requests(task, config))
-                outcomes[suite][name] = step(
-                    out, path, lambda: evaluate_task(*zoo.get(label), task, config, advance=advance)  # noqa: B023
-                )  # fmt: skip
-    return outcomes
+                for row in task["rows"]:
+                    if both := seen & {row["id"], row["source"]}:
+                        raise RunError(
+                            f"{name}: {label} was calibrated on item {min(both)}; evaluate on other items"
+                        )
 
 
 def compare(outcomes: dict[str, Any], label: str, config: EvalConfig, *, seed: int) -> dict[str, Any]:

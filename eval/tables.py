@@ -43,7 +43,18 @@ def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
             rows.append((f"{suite}: all", words, *_gap_cells(mean), ""))
     return Table(
         title=f"Gap: base beside {label}",
-        headings=("suite", "task", "items", "base", label, "gap, points (95 %)", "lost / won", "p", "remark"),
+        headings=(
+            "suite",
+            "task",
+            "items",
+            "base",
+            label,
+            "gap, points (95 %)",
+            "lost / won",
+            "p (Holm)",
+            "kept above chance",
+            "remark",
+        ),
         rows=tuple(rows),
         note=claim_words(facts["claim"], label),
         dim=frozenset(dim),
@@ -57,7 +68,8 @@ def _gap_cells(task: Mapping[str, Any]) -> tuple[str, ...]:
         f"{task['fast_accuracy']:.3f}",
         f"{points(task['gap'])} ({points(task['gap_low'])} to {points(task['gap_high'])})",
         f"{task['lost']} / {task['won']}" if "lost" in task else "",
-        f"{task['mcnemar_p']:.2g}" if "mcnemar_p" in task else "",
+        f"{task['holm_p']:.2g}" if "holm_p" in task else "",
+        f"{task['retention_above_chance']:.0%}" if "retention_above_chance" in task else "",
     )
 
 

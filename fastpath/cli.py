@@ -18,7 +18,8 @@ from fastpath.errors import UserError
 
 
 def main(stage: str, run: Callable[[Recipe], Path], show: Callable[[Path], dict[str, Any]]) -> int:
-    """Run one stage from the command line; the exit code (0 done, 2 the user's to mend, 130 interrupted).
+    """Run one stage from the command line; the exit code: 0 done, 2 the user's to mend,
+    3 some tasks failed, 130 interrupted.
 
     `show(folder)` prints what the finished folder holds and returns the headline facts for the JSON line.
     """
@@ -70,7 +71,7 @@ def guarded(work: Callable[[], None]) -> int:
         work()
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130

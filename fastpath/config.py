@@ -83,6 +83,8 @@ class EvalConfig(Section):
     """lm-eval tasks or groups of the simple suite."""
     complex: tuple[str, ...] = ("fastpath_complex",)
     """lm-eval tasks or groups of the complex suite."""
+    data: tuple[str, ...] = ()
+    """Your own requests: JSON lines of prompt, answer, suite (simple or complex) and, if any, choices."""
     items_per_task: int = Field(default=40, ge=1)
     """Items of each task (for lm-eval's own tasks: its limit)."""
     margin: float = Field(default=0.02, gt=0, lt=1)

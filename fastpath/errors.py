@@ -4,6 +4,8 @@
 class UserError(ValueError):
     """What is wrong, where, and what would work, in one line."""
 
+    exit_code = 2
+
 
 class ConfigError(UserError):
     """A key of the recipe is unknown, missing or of the wrong type."""
@@ -19,3 +21,9 @@ class ModelError(UserError):
 
 class SurgeryError(UserError):
     """This model cannot be cut; the message says why and what would work."""
+
+
+class TaskError(UserError):
+    """Some tasks of an evaluation failed; the others are done and kept."""
+
+    exit_code = 3

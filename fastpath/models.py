@@ -26,6 +26,8 @@ class Lineage:
     depth: int
     keep: tuple[int, ...]
     code: str
+    calibration_items: tuple[str, ...]
+    """Ids of the items that the plan was chosen on: never to be scored on."""
 
     def write(self, folder: Path) -> None:
         """Write FOLDER/lineage.json."""
@@ -35,7 +37,13 @@ class Lineage:
     def read(cls, folder: Path) -> "Lineage":
         """Read FOLDER/lineage.json."""
         data = read_json(folder / "lineage.json")
-        return cls(**{**data, "keep": tuple(data["keep"])})
+        lists = {key: tuple(data[key]) for key in ("keep", "calibration_items")}
+        return cls(**{**data, **lists})
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether fastpath exported this model folder."""
+    return (folder / "lineage.json").is_file()
 
 
 def pick_device(config: ModelConfig) -> torch.device:

@@ -25,7 +25,7 @@ from fastpath.plan import Plan, Scores, read_plan
 from fastpath.runs import finish, is_done, new_folder, stage_folder, step
 from fastpath.sources import Source, locate
 from prune.choose import check_drop, choose
-from prune.score import score_blocks
+from prune.score import calibration_items, score_blocks
 
 log = logging.getLogger("fastpath")
 
@@ -60,7 +60,8 @@ def run(recipe: Recipe) -> Path:
                 f"{out / 'plan.json'}: made for {plan.depth} blocks, {recipe.model.name} has {scores.depth}"
             )
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
-        _export(model, tokenizer, source, plan, out / "model", trust=trust)
+        seen = tuple(item.id for items in calibration_items(config, seed=recipe.seed) for item in items)
+        _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
         finish(out)
     return out
 
@@ -98,7 +99,16 @@ def check_cached(model: Any) -> None:
         )
 
 
-def _export(model: Any, tokenizer: Any, source: Source, plan: Plan, folder: Path, *, trust: bool) -> None:
+def _export(
+    model: Any,
+    tokenizer: Any,
+    source: Source,
+    plan: Plan,
+    folder: Path,
+    *,
+    seen: tuple[str, ...],
+    trust: bool,
+) -> None:
     """Cut the weights as they are stored (not as they were computed with), save, and check what was saved."""
     stored = load_model(source.folder, dtype="auto", trust_remote_code=trust)
     with new_folder(folder) as unfinished:
@@ -115,6 +125,7 @@ def _export(model: Any, tokenizer: Any, source: Source, plan: Plan, folder: Path
             depth=plan.depth,
             keep=plan.keep,
             code=code_version(),
+            calibration_items=seen,
         )
         lineage.write(unfinished)
         write_card(unfinished, plan)

@@ -180,6 +180,126 @@ def test_user_s_own_yaml_folder_is_evaluated(base, tmp_path):
     assert (task["num_items"], task["chance"]) == (5, 0.5)
 
 
+def own_data(tmp_path, *rows):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    return str(path)
+
+
+CHOICE = {
+    "prompt": "I was charged twice. Team:",
+    "choices": ["billing", "sales"],
+    "answer": "billing",
+    "suite": "simple",
+}
+WRITTEN = {"prompt": "6 times 3 is", "answer": "18", "suite": "complex"}
+
+
+def test_user_s_own_requests_are_suites_of_their_own(base, tmp_path):
+    rows = [CHOICE | {"prompt": f"{CHOICE['prompt']} {n}"} for n in range(3)] + [WRITTEN]
+    own = {"variants": {"same": str(base)}, "simple": [], "complex": [], "data": [own_data(tmp_path, *rows)]}
+    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval=own)
+    assert run_stage("eval", recipe) == 0
+    variant = read_json(tmp_path / "run/eval/results.json")["variants"]["same"]
+    assert variant["simple"]["tasks"]["mine_simple_choice"]["num_items"] == 3
+    assert variant["complex"]["tasks"]["mine_complex_written"]["metric"] == "exact_match"
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("{", "line 2: not valid JSON"),
+        ("[]", "line 2: expected an object"),
+        (CHOICE | {"suite": "hard"}, "line 2: suite must be 'simple' or 'complex', got 'hard'"),
+        (CHOICE | {"answer": "refunds"}, "line 2: the answer must be one of the choices"),
+        (CHOICE | {"choices": ["billing"]}, "line 2: choices must be two texts or more"),
+        (CHOICE | {"prompt": 3}, "line 2: 'prompt' must be text"),
+        (CHOICE | {"hint": "x"}, "line 2: unknown key 'hint'"),
+    ],
+)
+def test_faulty_line_of_own_data_is_named(tmp_path, row, message):
+    from eval.own_data import own_tasks
+    from fastpath.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"mine\.jsonl") as error:
+        own_tasks([own_data(tmp_path, CHOICE, row)])
+    assert message in str(error.value)
+
+
+def test_empty_or_absent_data_is_named(tmp_path):
+    from eval.own_data import own_tasks
+    from fastpath.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="has no items"):
+        own_tasks([own_data(tmp_path, "")])
+    with pytest.raises(ConfigError, match="no such file"):
+        own_tasks([str(tmp_path / "none.jsonl")])
+
+
+def test_task_that_raises_is_named_the_others_finish_and_the_rerun_does_only_it(base, tmp_path, capsys):
+    """A real fault in a user's task: its scoring divides by zero until a file appears."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "code.py").write_text(
+        "from pathlib import Path\nfrom datasets import Dataset\n"
+        "def load(**_): return {'test': Dataset.from_list([{'q': 'Is it so?', 'label': 0}])}\n"
+        f"MENDED = Path({str(tmp_path)!r}, 'mended')\n"
+        "def score(doc, results): return {'acc': 1.0 if MENDED.exists() else 1 / 0}\n"
+    )
+    (folder / "broken.yaml").write_text(
+        "task: broken\ncustom_dataset: !function code.load\ntest_split: test\noutput_type: multiple_choice\n"
+        "doc_to_text: q\ndoc_to_choice: ['yes', 'no']\ndoc_to_target: label\n"
+        "process_results: !function code.score\nmetric_list:\n  - metric: acc\n"
+    )
+    own = {
+        "variants": {"same": str(base)},
+        "complex": ["broken", "fastpath_arithmetic"],
+        "include_path": [str(folder)],
+    }
+    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval=own)
+    assert run_stage("eval", recipe) == 3
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "task broken failed on base (ZeroDivisionError" in line
+    done = tmp_path / "run/eval/outcomes/same/fastpath_arithmetic.json"
+    stamp = done.stat().st_mtime_ns
+    assert not (tmp_path / "run/eval/DONE").exists()
+    (tmp_path / "mended").touch()
+    assert run_stage("eval", recipe) == 0
+    assert done.stat().st_mtime_ns == stamp
+
+
+def test_items_seen_in_calibration_never_score(finished, tmp_path, capsys):
+    run, recipe = copy_of(finished, tmp_path)
+    shutil.rmtree(run / "eval")
+    lineage = read_json(run / "prune/model/lineage.json")
+    assert len(lineage["calibration_items"]) == 16
+    first = json.loads((finished[0] / "eval/items.jsonl").read_text().splitlines()[0])["id"]
+    (run / "prune/model/lineage.json").write_text(json.dumps(lineage | {"calibration_items": [first]}))
+    assert run_stage("eval", recipe) == 2
+    assert f"fast was calibrated on item {first}" in capsys.readouterr().err
+
+
+def test_variant_with_another_vocabulary_is_refused(base, tmp_path, capsys):
+    other = write_tiny(tmp_path / "other")
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text.replace('"<pad>"', '"<fill>"'))
+    for name in ("tokenizer_config.json",):
+        (other / name).write_text((other / name).read_text().replace("<pad>", "<fill>"))
+    recipe = write_recipe(
+        tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval={"variants": {"x": str(other)}}
+    )
+    assert run_stage("eval", recipe) == 2
+    assert "x has another vocabulary than the base" in capsys.readouterr().err
+
+
+def test_recipe_mended_after_a_refusal_needs_no_new_folder(base, tmp_path):
+    recipe = write_recipe(
+        tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval={"variants": {"x": str(base)}}
+    )
+    assert run_stage("eval", recipe, "eval.simple=[fastpath_simpel]") == 2
+    assert run_stage("eval", recipe) == 0
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

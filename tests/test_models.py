@@ -329,6 +329,6 @@ def test_digest_follows_the_weights_and_nothing_else(tmp_path):
 
 
 def test_lineage_survives_its_file(tmp_path):
-    lineage = Lineage("a/b", "main", "0", "1", 6, (0, 2), "fastpath 0.1.0")
+    lineage = Lineage("a/b", "main", "0", "1", 6, (0, 2), "fastpath 0.1.0", ("a",))
     lineage.write(tmp_path)
     assert Lineage.read(Path(tmp_path)) == lineage

@@ -1,0 +1,73 @@
+"""The models of an evaluation: found before any work, the same on a rerun, loaded when needed."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastpath.config import EvalConfig, Recipe
+from fastpath.errors import ConfigError, ModelError, RunError
+from fastpath.models import load_model, load_tokenizer, weights_sha256
+from fastpath.runs import is_done, step
+from fastpath.sources import Source, locate
+
+BASE = "base"
+
+
+def find_models(recipe: Recipe, config: EvalConfig) -> dict[str, Source]:
+    """Label -> weights of the base and every variant. UserError names what is missing, before any work."""
+    if BASE in config.variants:
+        raise ConfigError(f"eval.variants: {BASE!r} is the label of the recipe's own model; choose another")
+    trust = recipe.model.trust_remote_code
+    sources = {BASE: locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)}
+    for label, where in config.variants.items():
+        if where == "prune":
+            folder = recipe.out / "prune"
+            if not is_done(folder):
+                raise RunError(f"{folder}: not finished; first run `python -m prune` with the same recipe")
+            sources[label] = locate(str((folder / "model").absolute()))
+        else:
+            sources[label] = locate(where, trust_remote_code=trust)
+    return sources
+
+
+def check_same_weights(out: Path, sources: dict[str, Source]) -> None:
+    """Outcomes belong to weights: refuse to go on where a folder holds other ones since."""
+    now = {label: weights_sha256(source.folder) for label, source in sources.items()}
+    for label, digest in step(out, "weights.json", lambda: now).items():
+        if now.get(label) != digest:
+            raise RunError(
+                f"{out}: holds results of other weights of {label!r}; choose another out= or delete it"
+            )
+
+
+class Zoo:
+    """The models of a run, each loaded when it is first asked for."""
+
+    def __init__(
+        self, sources: dict[str, Source], *, dtype: torch.dtype, device: torch.device, trust: bool
+    ) -> None:
+        self.sources, self._dtype, self._device, self._trust = sources, dtype, device, trust
+        self._loaded: dict[str, tuple[Any, Any]] = {}
+
+    def check_vocabularies(self) -> None:
+        """Raise ModelError if a variant reads other tokens than the base: likelihoods would not compare."""
+        vocabularies = {label: self._tokenizer(label).get_vocab() for label in self.sources}
+        for label, vocabulary in vocabularies.items():
+            if vocabulary != vocabularies[BASE]:
+                raise ModelError(
+                    f"{self.sources[label].folder}: {label} has another vocabulary than the base "
+                    f"({len(vocabulary)} and {len(vocabularies[BASE])} tokens): a gap would mean nothing"
+                )
+
+    def _tokenizer(self, label: str) -> Any:
+        return load_tokenizer(self.sources[label].folder, trust_remote_code=self._trust)
+
+    def get(self, label: str) -> tuple[Any, Any]:
+        """(model, tokenizer)."""
+        if label not in self._loaded:
+            folder = self.sources[label].folder
+            tokenizer = self._tokenizer(label)
+            model = load_model(folder, dtype=self._dtype, device=self._device, trust_remote_code=self._trust)
+            self._loaded[label] = model, tokenizer
+        return self._loaded[label]
