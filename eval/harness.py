@@ -127,6 +127,7 @@ def _row(sample: dict[str, Any], metric: str) -> dict[str, Any]:
         "source": str(doc.get("source", sample["doc_id"])),
         "k": doc.get("k"),
         "right": float(sample[metric]),
+        "prompt": str(_arguments(sample)[0][0]),
         "target": str(sample["target"]),
     }
     if sample["arguments"] and isinstance(sample["filtered_resps"][0], tuple | list):
@@ -148,7 +149,7 @@ def _arguments(sample: dict[str, Any]) -> list[Any]:
 def _chosen(sample: dict[str, Any]) -> str:
     likelihoods = [float(response[0]) for response in sample["filtered_resps"]]
     if len(likelihoods) == 1:
-        return str(sample["target"]).strip() if sample["filtered_resps"][0][1] else "(other)"
+        return str(sample["target"]).strip() if sample["filtered_resps"][0][1] else "(something else)"
     return str(_arguments(sample)[int(np.argmax(likelihoods))][1]).strip()
 
 

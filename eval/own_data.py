@@ -1,8 +1,8 @@
 """The user's own requests: JSON lines -> lm-eval tasks. "Which of *my* requests can go fast?"
 
 A line is {"prompt": ..., "choices": [...], "answer": ..., "suite": "simple" or "complex"}; without choices
-the model writes its answer, which must match (case, punctuation and outer spaces aside). `template` names what
-lines share.
+the model writes its answer, which must match (case, punctuation and outer spaces aside). `template` names
+what lines share.
 """
 
 import json

@@ -57,11 +57,12 @@ def _disagreements(folder: Path, labels: list[str]) -> Table:
         for label in labels:
             if item["base"]["right"] != item[label]["right"]:
                 cells = (item["base"].get("answer") or "", item[label].get("answer") or "")
-                rows.append((item["task"].removeprefix("fastpath_"), item["id"], *cells, _who(item, label)))
+                prompt = item["prompt"] if len(item["prompt"]) < 300 else f"... {item['prompt'][-300:]}"
+                rows.append((item["task"].removeprefix("fastpath_"), prompt, *cells, _who(item, label)))
     step = max(1, len(rows) // NUM_DISAGREEMENTS)  # spread over the tasks
     return Table(
         title=f"{min(NUM_DISAGREEMENTS, len(rows))} of {len(rows)} items on which one model is right",
-        headings=("task", "item", "base answers", "variant answers", "right"),
+        headings=("task", "prompt", "base answers", "variant answers", "right"),
         rows=tuple(rows[::step][:NUM_DISAGREEMENTS]),
     )
 

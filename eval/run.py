@@ -139,7 +139,7 @@ def joined_rows(outcomes: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for suite, tasks in outcomes[BASE].items():
         for name, of_base in tasks.items():
             for number, row in enumerate(of_base["rows"]):
-                facts = {key: row.get(key) for key in ("id", "template", "source", "k", "target")}
+                facts = {key: row.get(key) for key in ("id", "template", "source", "k", "prompt", "target")}
                 sides = {label: o[suite][name]["rows"][number] for label, o in outcomes.items()}
                 yield {
                     "suite": suite,
