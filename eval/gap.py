@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastpath.bootstrap import Difference, Paired, macro_bootstrap, paired_bootstrap
+from fastpath.bootstrap import Difference, Paired
 from fastpath.errors import RunError
 from fastpath.stats import (
     above_chance,
@@ -32,7 +32,7 @@ def suite_facts(base: Mapping[str, Outcomes], fast: Mapping[str, Outcomes], *, s
     counted = {name: _paired(name, base[name], fast[name]) for name in base if not tasks[name]["floor"]}
     if not counted:
         return {"tasks": tasks, "mean": None}
-    gap = macro_bootstrap(counted, seed=seed)
+    gap = suite_gap(counted, seed=seed, confidence=0.95)
     outcomes = list(counted.values())
     return {
         "tasks": tasks,
@@ -47,26 +47,29 @@ def suite_facts(base: Mapping[str, Outcomes], fast: Mapping[str, Outcomes], *, s
 
 
 def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[str, Any]:
-    """Gap of one task: accuracies, difference with its 95 % interval clustered by template, exact McNemar."""
+    """Gap of one task: accuracies, difference with its 95 % interval clustered by template, exact McNemar.
+
+    Items that share a source (steps of one problem) are not independent: no McNemar test for these."""
     b, f, clusters = _paired(name, base, fast)
     facts: dict[str, Any] = {
         "metric": base["metric"],
         "num_items": len(b),
+        "num_sources": len({row["source"] for row in base["rows"]}),
         "num_templates": len(set(clusters or ())),
         "chance": base["chance"],
         "base_accuracy": sum(b) / len(b),
         "fast_accuracy": sum(f) / len(f),
-        **_gap(paired_bootstrap(b, f, clusters=clusters, seed=seed)),
+        **_gap(suite_gap({name: (b, f, clusters)}, seed=seed, confidence=0.95)),
     }
     if set(b) | set(f) <= {0.0, 1.0}:
         test = mcnemar(b, f)
         base_ends = wilson(int(sum(b)), len(b))
         independent = tango(test.lost, test.won, len(b))
         p_above = above_chance(int(sum(b)), [base["chance"]] * len(b)) if base["chance"] else 0.0
+        facts |= {"lost": test.lost, "won": test.won}
+        if facts["num_sources"] == len(b):
+            facts["mcnemar_p"] = test.p
         facts |= {
-            "lost": test.lost,
-            "won": test.won,
-            "mcnemar_p": test.p,
             "base_low": base_ends.low,
             "base_high": base_ends.high,
             "tango_low": independent.low,
@@ -110,6 +113,8 @@ def claim_facts(
     return {
         "margin": margin,
         "verdict": test.verdict,
+        "num_tasks": len(counted),
+        "num_tasks_at_chance": len(floors),
         "confidence": gap.confidence,
         "gap": gap.value,
         "gap_low": gap.low,

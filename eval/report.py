@@ -13,7 +13,7 @@ from eval.plots import gap_plot, score_plot
 from eval.tables import Table, gap_table, points, speed_table
 from fastpath.cli import console, guarded
 from fastpath.errors import RunError
-from fastpath.plan import Plan, Scores, read_plan, spans_of
+from fastpath.plan import Plan, Scores, read_plan, read_scores, spans_of
 from fastpath.runs import read_json, write_text
 
 NUM_DISAGREEMENTS = 10
@@ -45,7 +45,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     }
     prune = folder.parent / "prune"
     if (prune / "plan.json").exists() and (prune / "scores.json").exists():
-        facts["scores"] = Scores.model_validate(read_json(prune / "scores.json"))
+        facts["scores"] = read_scores(prune / "scores.json")
         facts["plan"] = read_plan(prune / "plan.json")
     return facts
 

@@ -35,15 +35,17 @@ def run(recipe: Recipe) -> Path:
     config = recipe.eval or EvalConfig()
     sources = find_models(recipe, config)
     suites = load_suites(config, seed=recipe.seed)
+    device = pick_device(recipe.model)
+    dtype, reason = pick_dtype(recipe.model, device)
+    zoo = Zoo(sources, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)
+    zoo.check_vocabularies()
+    zoo.check_positions(config.speed)
     with stage_folder(recipe, "eval") as out:
         check_same_weights(out, sources)
         if is_done(out):
+            write_cards(out, config, sources)
             return out
-        device = pick_device(recipe.model)
-        dtype, reason = pick_dtype(recipe.model, device)
         log.info("eval: %s in %s on %s (%s)", " and ".join(sources), str(dtype)[6:], device, reason)
-        zoo = Zoo(sources, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)
-        zoo.check_vocabularies()
         outcomes, failed = {}, []
         for label in sources:
             outcomes[label], faults = evaluate_model(zoo, label, suites, config, out=out)
@@ -70,12 +72,17 @@ def run(recipe: Recipe) -> Path:
         write_json(out / "results.json", results)
         write_text(out / "items.jsonl", "".join(json.dumps(row) + "\n" for row in joined_rows(outcomes)))
         write_report(out)
-        for label, where in config.variants.items():
-            if where == "prune":
-                folder = sources[label].folder
-                write_card(folder, read_plan(folder.parent / "plan.json"), gap_markdown(out, label))
+        write_cards(out, config, sources)
         finish(out)
     return out
+
+
+def write_cards(out: Path, config: EvalConfig, sources: Mapping[str, Source]) -> None:
+    """Put the measured gap into the model card of every variant that this run exported."""
+    for label, where in config.variants.items():
+        if where == "prune":
+            folder = sources[label].folder
+            write_card(folder, read_plan(folder.parent / "plan.json"), gap_markdown(out, label))
 
 
 def evaluate_model(
@@ -153,12 +160,7 @@ def _speed(zoo: Zoo, config: EvalConfig, seed: int) -> dict[str, Any]:
     models = {label: zoo.get(label)[0] for label in zoo.sources}
     shape = config.speed
     with progress("measuring speed, base and variants in turn", (shape.repeats + 1) * len(models)) as advance:
-        return measure_speed(
-            models,
-            prompt_tokens=shape.prompt_tokens,
-            new_tokens=shape.new_tokens,
-            batch_size=shape.batch_size,
-            repeats=shape.repeats,
-            seed=seed,
-            progress=lambda: advance(1),
-        )
+        try:
+            return measure_speed(models, **shape.model_dump(), seed=seed, progress=lambda: advance(1))
+        except ValueError as error:
+            raise RunError(f"speed cannot be measured: {error}") from None

@@ -63,7 +63,7 @@ def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
 
 def _gap_cells(task: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        str(task["num_items"]),
+        _items(task),
         f"{task['base_accuracy']:.3f}",
         f"{task['fast_accuracy']:.3f}",
         f"{points(task['gap'])} ({points(task['gap_low'])} to {points(task['gap_high'])})",
@@ -71,6 +71,12 @@ def _gap_cells(task: Mapping[str, Any]) -> tuple[str, ...]:
         f"{task['holm_p']:.2g}" if "holm_p" in task else "",
         f"{task['retention_above_chance']:.0%}" if "retention_above_chance" in task else "",
     )
+
+
+def _items(task: Mapping[str, Any]) -> str:
+    if task.get("num_sources", task["num_items"]) < task["num_items"]:
+        return f"{task['num_items']} in {task['num_sources']}"
+    return str(task["num_items"])
 
 
 def _remark(task: Mapping[str, Any]) -> str:
@@ -98,7 +104,12 @@ def claim_words(claim: Mapping[str, Any], label: str) -> str:
         return words
     words += (
         f" Loss {points(claim['gap'])} points, 90 % interval {points(claim['gap_low'])} to "
-        f"{points(claim['gap_high'])}, {claim['num_items']} paired items."
+        f"{points(claim['gap_high'])}, {claim['num_items']} paired items of {claim['num_tasks']} tasks"
+        + (
+            f", {claim['num_tasks_at_chance']} more at chance left out."
+            if claim["num_tasks_at_chance"]
+            else "."
+        )
     )
     if claim["verdict"] == "not shown":
         words += (
@@ -145,7 +156,8 @@ def speed_note(speed: Mapping[str, Any]) -> str:
     """How the speed was measured."""
     return (
         f"Prompt {speed['prompt_tokens']} tokens, {speed['new_tokens']} new, batch {speed['batch_size']}; "
-        f"medians of {speed['repeats']} repeats in alternation, warm-up excluded."
+        f"medians of {speed['repeats']} repeats in alternation, warm-up excluded. "
+        f"Peak memory: {speed['peak_bytes_how']}."
     )
 
 

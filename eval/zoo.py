@@ -4,20 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig
 
-from fastpath.config import EvalConfig, Recipe
+from fastpath.config import EvalConfig, Recipe, SpeedConfig
 from fastpath.errors import ConfigError, ModelError, RunError
-from fastpath.models import load_model, load_tokenizer, weights_sha256
-from fastpath.runs import is_done, step
+from fastpath.models import Lineage, check_tokenizer, load_model, load_tokenizer, weights_sha256
+from fastpath.runs import check_same_recipe, is_done, step
 from fastpath.sources import Source, locate
 
 BASE = "base"
+# A model may be cut on one device and evaluated on another, with other items.
+FREE_TO_DIFFER = ("seed", "model.device", "model.dtype", "model.trust_remote_code")
 
 
 def find_models(recipe: Recipe, config: EvalConfig) -> dict[str, Source]:
     """Label -> weights of the base and every variant. UserError names what is missing, before any work."""
-    if BASE in config.variants:
-        raise ConfigError(f"eval.variants: {BASE!r} is the label of the recipe's own model; choose another")
     trust = recipe.model.trust_remote_code
     sources = {BASE: locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)}
     for label, where in config.variants.items():
@@ -25,7 +26,15 @@ def find_models(recipe: Recipe, config: EvalConfig) -> dict[str, Source]:
             folder = recipe.out / "prune"
             if not is_done(folder):
                 raise RunError(f"{folder}: not finished; first run `python -m prune` with the same recipe")
+            if recipe.prune is not None:
+                check_same_recipe(folder, recipe.for_stage("prune"), ignore=FREE_TO_DIFFER)
             sources[label] = locate(str((folder / "model").absolute()))
+            if Lineage.read(sources[label].folder).base_weights_sha256 != weights_sha256(
+                sources[BASE].folder
+            ):
+                raise RunError(
+                    f"{folder}: was cut from other weights than {recipe.model.name} has; choose another out="
+                )
         else:
             sources[label] = locate(where, trust_remote_code=trust)
     return sources
@@ -60,6 +69,15 @@ class Zoo:
                     f"({len(vocabulary)} and {len(vocabularies[BASE])} tokens): a gap would mean nothing"
                 )
 
+    def check_positions(self, speed: SpeedConfig) -> None:
+        """Raise ConfigError if the speed measurement is longer than a model's context."""
+        need = speed.prompt_tokens + speed.new_tokens
+        for label, source in self.sources.items():
+            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=self._trust)
+            limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
+            if isinstance(limit, int) and 0 < limit < need:
+                raise ConfigError(f"eval.speed: {need} tokens are more than the {limit} positions of {label}")
+
     def _tokenizer(self, label: str) -> Any:
         return load_tokenizer(self.sources[label].folder, trust_remote_code=self._trust)
 
@@ -69,5 +87,6 @@ class Zoo:
             folder = self.sources[label].folder
             tokenizer = self._tokenizer(label)
             model = load_model(folder, dtype=self._dtype, device=self._device, trust_remote_code=self._trust)
+            check_tokenizer(model, tokenizer, folder)
             self._loaded[label] = model, tokenizer
         return self._loaded[label]

@@ -8,8 +8,7 @@ from fastpath.runs import write_text
 
 _TEMPLATE = """\
 ---
-base_model: {base}
-library_name: transformers
+{base_model}library_name: transformers
 pipeline_tag: text-generation
 tags: [fastpath, depth-pruned]
 ---
@@ -33,8 +32,8 @@ Dropped, 0-based in the base model: {drop} ({criterion}, {chooser}). Kept: {keep
 |---|---|
 | base | {base} |
 | revision | {revision} |
-| sha256 of the base's weights | {base_weights_sha256} |
-| sha256 of these weights | {weights_sha256} |
+| digest of the base's safetensors files | {base_weights_sha256} |
+| digest of these safetensors files | {weights_sha256} |
 | made by | {code} |
 """
 NOT_MEASURED = "Not measured yet: `python -m eval` with the same recipe measures it and writes it here."
@@ -46,6 +45,10 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
     drop = ", ".join(f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in spans_of(plan.drop))
     facts = {
         **vars(lineage),
+        # Only a hub id means something to the hub; a path is nobody else's business.
+        "base_model": f"base_model: {lineage.base}\n"
+        if lineage.revision not in ("local", "") and "/" in lineage.base and not Path(lineage.base).exists()
+        else "",
         "num_keep": len(plan.keep),
         "drop": drop,
         "keep": ", ".join(map(str, plan.keep)),

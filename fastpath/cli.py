@@ -97,5 +97,5 @@ def _disk_fault(error: Exception) -> str | None:
     for code, words in faults.items():
         if (isinstance(error, OSError) and error.errno == code) or f"os error {code}" in str(error):
             where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
-            return f"cannot write: {words}{where}"
+            return f"cannot {'read or ' if code == errno.EACCES else ''}write: {words}{where}"
     return None

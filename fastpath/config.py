@@ -9,10 +9,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fastpath.errors import ConfigError
 
@@ -74,10 +74,15 @@ class SpeedConfig(Section):
     """Timed repetitions of each model, in alternation, after a warm-up."""
 
 
+# A label names files and columns: no path, and none of the words that stand beside it there.
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,40}$")]
+RESERVED_LABELS = ("base", "prompt", "suite", "task", "id", "template", "source", "k", "target")
+
+
 class EvalConfig(Section):
     """Measure what the variants lose and gain beside the base."""
 
-    variants: dict[str, str] = Field(default={"fast": "prune"}, min_length=1)
+    variants: dict[Label, str] = Field(default={"fast": "prune"}, min_length=1)
     """Label -> what to compare with the base: the stage `prune` of this run, or any model name or folder."""
     simple: tuple[str, ...] = ("fastpath_simple",)
     """lm-eval tasks or groups of the simple suite."""
@@ -87,6 +92,8 @@ class EvalConfig(Section):
     """Your own requests: JSON lines of prompt, answer, suite (simple or complex) and, if any, choices."""
     items_per_task: int = Field(default=40, ge=1)
     """Items of each task (for lm-eval's own tasks: its limit)."""
+    shots: int = Field(default=0, ge=0, le=12)
+    """Solved examples before our multiple-choice items: of other templates, balanced over the labels."""
     margin: float = Field(default=0.02, gt=0, lt=1)
     """Largest loss of simple accuracy that still counts as essentially unchanged (0.02 = 2 points)."""
     include_path: tuple[str, ...] = ()
@@ -98,13 +105,20 @@ class EvalConfig(Section):
     prompt: str = "What is the capital of France?"
     """A prompt that both models answer, shown side by side in the report."""
 
+    @field_validator("variants")
+    @classmethod
+    def _labels_are_free(cls, variants: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(set(variants) & set(RESERVED_LABELS)):
+            raise ValueError(f"{taken[0]!r} cannot label a variant; choose another word")
+        return variants
+
 
 class Recipe(Section):
     """One recipe file: shared keys, then a section a stage."""
 
     out: Path
     """Folder of the run; each stage writes OUT/STAGE."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of everything random."""
     model: ModelConfig
     """The base model."""
@@ -144,6 +158,8 @@ def _mapping_without_repeats(loader: _Loader, node: yaml.MappingNode) -> dict[An
     mapping: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int | float | bool):
+            raise ConfigError(f"a key must be one word (line {key_node.start_mark.line + 1})")
         if key in mapping:
             raise ConfigError(f"{key}: written twice (line {key_node.start_mark.line + 1})")
         mapping[key] = loader.construct_object(value_node, deep=True)
@@ -214,6 +230,8 @@ def _explain(error: Any) -> str:
         return f"{dotted}: unknown key; {hint}"
     if error["type"] == "missing":
         return f"{dotted}: this key is required"
+    if error["type"] == "value_error":
+        return f"{dotted}: {error['ctx']['error']}"
     return f"{dotted}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r:.60}"
 
 

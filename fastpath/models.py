@@ -50,8 +50,10 @@ def pick_device(config: ModelConfig) -> torch.device:
     """The device that the recipe names; auto takes an accelerator where there is one."""
     if config.device != "auto":
         try:
-            return torch.empty(0, device=config.device).device
-        except (RuntimeError, AssertionError) as error:
+            probe = torch.zeros(1, device=config.device)
+            probe.cpu()  # the meta device computes nothing
+            return probe.device
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"model.device: {config.device!r} cannot be used here ({reason})") from None
     accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -90,7 +92,7 @@ def load_model(
             )
     except ModelError:
         raise
-    except (ValueError, OSError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # configs and weights of strangers fail in any way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder}: cannot be loaded as a causal language model: {reason}") from None
     model, info = loaded
@@ -118,9 +120,19 @@ def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (ValueError, OSError, KeyError, ImportError) as error:
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder}: no usable tokenizer: {reason}") from None
+
+
+def check_tokenizer(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
+    """Raise ModelError if the tokenizer knows tokens that the model has no embedding for."""
+    embeddings: Any = model.get_input_embeddings()
+    rows = len(embeddings.weight)
+    if (largest := max(tokenizer.get_vocab().values(), default=0)) >= rows:
+        raise ModelError(
+            f"{folder}: the tokenizer has token {largest}, the model's vocabulary ends at {rows - 1}"
+        )
 
 
 def save_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:

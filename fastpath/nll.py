@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fastpath.data import Batch
+from fastpath.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -66,4 +67,9 @@ def head_only_at(model: Any, at_BT: torch.Tensor) -> Iterator[bool]:
 def token_nats(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(float64 (N,) nats of each target, bool (N,) whether it is the likeliest token); softmax in float32."""
     nats_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")
+    if not torch.isfinite(nats_N).all():
+        dtype = str(logits_NV.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"likelihoods are not finite in {dtype}: its weights are broken, or try model.dtype=float32"
+        )
     return nats_N.double(), logits_NV.argmax(-1) == targets_N

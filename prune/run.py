@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from fastpath.block_config import cut_config
 from fastpath.blocks import TOLERANCE, check_surgery, find_blocks, keep_blocks
 from fastpath.card import write_card
 from fastpath.config import PruneConfig, Recipe
@@ -14,6 +15,7 @@ from fastpath.errors import ConfigError, RunError, SurgeryError
 from fastpath.items.catalog import TASKS
 from fastpath.models import (
     Lineage,
+    check_tokenizer,
     load_model,
     load_tokenizer,
     pick_device,
@@ -21,8 +23,8 @@ from fastpath.models import (
     save_model,
     weights_sha256,
 )
-from fastpath.plan import Plan, Scores, read_plan
-from fastpath.runs import finish, is_done, new_folder, stage_folder, step
+from fastpath.plan import Plan, Scores, read_plan, read_scores
+from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json
 from fastpath.sources import Source, locate
 from prune.choose import check_drop, choose
 from prune.score import calibration_items, score_blocks
@@ -47,23 +49,38 @@ def run(recipe: Recipe) -> Path:
         source = locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)
         tokenizer = load_tokenizer(source.folder, trust_remote_code=trust)
         model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
-        check_drop(config, len(find_blocks(model)[1]))
+        check_tokenizer(model, tokenizer, source.folder)
+        depth = len(find_blocks(model)[1])
+        check_drop(config, depth)
+        cut_config(
+            model.config, range(depth)
+        )  # a family that cannot be cut is refused before minutes of scoring
 
         def make_scores() -> Any:
             return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
 
-        scores = Scores.model_validate(step(out, "scores.json", make_scores))
-        step(out, "plan.json", lambda: choose(scores, config).model_dump())
-        plan = read_plan(out / "plan.json")  # read back: a plan edited by hand is cut as it stands
-        if plan.depth != scores.depth:
-            raise RunError(
-                f"{out / 'plan.json'}: made for {plan.depth} blocks, {recipe.model.name} has {scores.depth}"
-            )
+        step(out, "scores.json", make_scores)
+        scores = read_scores(out / "scores.json")
+        chosen = choose(scores, config)
+        step(out, "plan.json", chosen.model_dump)
+        plan = checked_plan(out / "plan.json", chosen, scores)
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
         seen = tuple(item.id for items in calibration_items(config, seed=recipe.seed) for item in items)
         _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
         finish(out)
     return out
+
+
+def checked_plan(path: Path, chosen: Plan, scores: Scores) -> Plan:
+    """The plan on disk: the chosen one, or one edited by hand, which is cut as it stands and says so."""
+    plan = read_plan(path)
+    if plan.depth != scores.depth:
+        raise RunError(f"{path}: made for {plan.depth} blocks, the model has {scores.depth}")
+    if plan.keep != chosen.keep:
+        cost = sum(scores.simple.cost[i] for i in plan.drop)
+        plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
+        write_json(path, plan.model_dump())
+    return plan
 
 
 def _check_tasks(config: PruneConfig) -> None:
@@ -75,28 +92,33 @@ def _check_tasks(config: PruneConfig) -> None:
                 raise ConfigError(f"prune.{key}: unknown task {task!r}; known tasks: {', '.join(TASKS)}")
 
 
-@torch.no_grad()
-def check_cached(model: Any) -> None:
-    """Raise SurgeryError unless the KV cache gives the logits that the whole sequence gives.
+def check_cached(model: Any, saved: Any) -> None:
+    """Raise SurgeryError if the cut model cannot generate with its KV cache though the original can.
 
     A hybrid stack that lost all its full-attention blocks computes rightly and cannot generate.
     """
+    if cache_error(model):
+        return
+    if reason := cache_error(saved):
+        raise SurgeryError(
+            f"{type(saved).__name__}: the cut model cannot use its KV cache: {reason}; keep other blocks"
+        )
+
+
+@torch.no_grad()
+def cache_error(model: Any) -> str:
+    """Why cached and uncached logits of a model do not agree; "" if they do."""
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     ids = (torch.arange(3, 19, device=model.device) % vocabulary)[None]
     whole = model(ids, use_cache=False).logits[:, -1].double()
     try:
         cache = model(ids[:, :-1], use_cache=True).past_key_values
         step = model(ids[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1].double()
-    except (RuntimeError, IndexError, ValueError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SurgeryError(
-            f"{type(model).__name__}: the cut model cannot use its KV cache ({reason})"
-        ) from None
-    limit = TOLERANCE[model.dtype] * max(1.0, whole.abs().max().item())
-    if not (worst := (step - whole).abs().max().item()) <= limit:
-        raise SurgeryError(
-            f"{type(model).__name__}: cached and uncached logits of the cut model differ by {worst:.2g}"
-        )
+    except (RuntimeError, IndexError, ValueError, AttributeError, TypeError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    worst = (step - whole).abs().max().item()
+    agree = worst <= TOLERANCE[model.dtype] * max(1.0, whole.abs().max().item())
+    return "" if agree else f"its logits differ by {worst:.2g}"
 
 
 def _export(
@@ -116,7 +138,7 @@ def _export(
         del stored
         saved = load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
         worst = check_surgery(model, saved, plan.keep)
-        check_cached(saved)
+        check_cached(model, saved)
         lineage = Lineage(
             base=source.name,
             revision=source.revision,

@@ -6,13 +6,12 @@ from typing import Any
 from rich.table import Table
 
 from fastpath.cli import console
-from fastpath.plan import Plan, Scores, read_plan, spans_of
-from fastpath.runs import read_json
+from fastpath.plan import Plan, Scores, read_plan, read_scores, spans_of
 
 
 def show(folder: Path) -> dict[str, Any]:
     """Print the score table and the plan of OUT/prune; return the headline facts."""
-    scores = Scores.model_validate(read_json(folder / "scores.json"))
+    scores = read_scores(folder / "scores.json")
     plan = read_plan(folder / "plan.json")
     out = console()
     out.print(score_table(scores, plan))

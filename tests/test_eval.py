@@ -300,6 +300,93 @@ def test_recipe_mended_after_a_refusal_needs_no_new_folder(base, tmp_path):
     assert run_stage("eval", recipe) == 0
 
 
+@pytest.mark.parametrize("shots", [0, 6])
+def test_shots_are_balanced_and_of_other_templates(base, shots):
+    from eval.harness import load_suites
+    from fastpath.config import EvalConfig
+
+    task = load_suites(EvalConfig(shots=shots, items_per_task=3), seed=0)["simple"]["fastpath_doc_type"]
+    task.build_all_requests(limit=None, rank=0, world_size=1)
+    prompt = task.instances[0].args[0]
+    assert prompt.count("Document:") == shots + 1
+    if shots:
+        answers = [
+            line.rpartition(": ")[2] for line in prompt.split("\n") if line.startswith("Type of document: ")
+        ]
+        assert sorted(answers) == sorted(task.doc_to_choice(task.eval_docs[0]))
+
+
+def sample(target, responses, **facts):
+    arguments = {f"gen_args_{n}": {"arg_0": "q", "arg_1": f" {n}"} for n in range(len(responses))}
+    logged = {"doc": {"q": 1}, "doc_hash": "h", "doc_id": 0, "acc": 1.0, "filter": "none"}
+    return logged | {"target": target, "arguments": arguments, "filtered_resps": responses} | facts
+
+
+class Task:
+    OUTPUT_TYPE = "multiple_choice"
+
+    def doc_to_choice(self, doc):
+        return ["7", "8", "9"]
+
+
+@pytest.mark.parametrize(
+    ("target", "nats"), [("8", 2.0), (1, 2.0), ("7", 1.0), (["7", "8"], None), (5, None)]
+)
+def test_gold_is_read_as_lm_eval_reads_it(target, nats):
+    from eval.outcomes import outcomes
+
+    (row,) = outcomes(Task(), [sample(target, [(-1.0, True), (-2.0, False), (-3.0, False)])])["rows"]
+    assert row.get("nats") == nats
+    assert row["answer"] == "7"
+
+
+def test_item_of_a_task_with_two_filters_counts_once():
+    from eval.outcomes import outcomes
+
+    twice = [sample(0, [(-1.0, True)] * 3, filter=name) for name in ("strict", "flexible")]
+    facts = outcomes(Task(), twice)
+    assert len(facts["rows"]) == 1
+    assert facts["filter"] == "strict"
+    assert facts["chance"] == pytest.approx(1 / 3)
+
+
+def test_steps_of_one_problem_are_not_counted_as_independent(finished):
+    task = read_json(finished[0] / "eval/results.json")["variants"]["fast"]["complex"]["tasks"][
+        "fastpath_worked"
+    ]
+    assert task["num_sources"] == 6 < task["num_items"]
+    assert "mcnemar_p" not in task
+    assert f"{task['num_items']} in 6" in (finished[0] / "eval/report.md").read_text()
+
+
+def test_prune_folder_of_another_recipe_or_base_is_refused(finished, tmp_path, capsys):
+    recipe = copy_of(finished, tmp_path)[1]
+    assert run_stage("eval", recipe, "prune.drop=3") == 2
+    assert "error: prune.drop: " in capsys.readouterr().err
+    write_tiny(tmp_path / "other", seed=3)
+    assert run_stage("eval", recipe, f"model.name={tmp_path / 'other'}") == 2
+    assert "error: model.name: " in capsys.readouterr().err
+
+
+def test_card_is_rewritten_by_a_finished_run(finished, tmp_path):
+    run, recipe = copy_of(finished, tmp_path)
+    (run / "prune/DONE").unlink()
+    assert run_stage("prune", recipe) == 0
+    assert "Not measured yet" in (run / "prune/model/README.md").read_text()
+    assert run_stage("eval", recipe) == 0
+    assert "Gap: base beside fast" in (run / "prune/model/README.md").read_text()
+
+
+def test_interval_has_a_width_where_nothing_differs(base, tmp_path):
+    from eval.gap import task_facts
+
+    rows = [{"id": str(n), "source": str(n), "right": 1.0, "template": str(n)} for n in range(50)]
+    side = {"metric": "acc", "chance": 0.25, "control": [], "rows": rows}
+    facts = task_facts("t", side, side, seed=0)
+    assert facts["gap"] == 0 > facts["gap_low"]
+    assert facts["gap_high"] > 0.03
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -310,8 +397,16 @@ def test_recipe_mended_after_a_refusal_needs_no_new_folder(base, tmp_path):
             "eval.complex: fastpath_doc_type is in the simple suite as well",
         ),
         (["eval.include_path=[/nowhere]"], "eval.include_path: no such folder: /nowhere"),
-        (["eval.variants={base: prune}"], "eval.variants: 'base' is the label of the recipe's own model"),
+        (["eval.variants={base: prune}"], "eval.variants: 'base' cannot label a variant"),
         (["eval.variants={fast: /nowhere}"], "/nowhere: no such folder"),
+        (["eval.variants={../evil: prune}"], "eval.variants"),
+        (["eval.variants={task: prune}"], "eval.variants: 'task' cannot label a variant"),
+        (
+            ["eval.speed.prompt_tokens=5000"],
+            "eval.speed: 5002 tokens are more than the 2048 positions of base",
+        ),
+        (["seed=-1"], "seed: input should be greater than or equal to 0"),
+        (["model.device=meta"], "model.device: 'meta' cannot be used here"),
         (["eval.margin=0"], "eval.margin: input should be greater than 0, got 0"),
         (["eval.items_per_task=100000000"], "task 'doc_type'"),
         (["out=elsewhere"], "elsewhere/prune: not finished; first run `python -m prune`"),
@@ -333,7 +428,7 @@ def test_rows_of_different_items_are_never_paired():
     from fastpath.errors import RunError
 
     def side(ids):
-        rows = [{"id": i, "right": 1.0, "template": "t"} for i in ids]
+        rows = [{"id": i, "source": i, "right": 1.0, "template": "t"} for i in ids]
         return {"metric": "acc", "chance": 0.5, "rows": rows, "control": []}
 
     with pytest.raises(RunError, match="answered different items"):

@@ -210,24 +210,33 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(base, tmp_path):
     assert run_stage("prune", recipe) == 0
 
 
+def wait_for_new(process, sign, start):
+    """Until the file `sign` has been written after `start`, or the process is over."""
+    while process.poll() is None and not (sign.exists() and sign.stat().st_mtime > start):
+        time.sleep(0.002)
+
+
 def test_killed_ten_times_it_ends_with_the_same_plan_and_the_same_bytes(base, tmp_path):
-    recipe = write_recipe(
-        tmp_path / "r.yaml",
-        model=base,
-        out=tmp_path / "calm",
-        prune={"items_per_task": 8, "batch_tokens": 300},
-    )
-    start = time.monotonic()
-    calm = stage_process(recipe)
-    assert calm.wait() == 0
-    whole, moments = time.monotonic() - start, random.Random(0)
+    """Seven kills while blocks are scored (an item a batch: much to resume), three while it exports."""
+    size = {"items_per_task": 40, "batch_tokens": 1}
+    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "calm", prune=size)
+    assert stage_process(recipe).wait() == 0
+    moments = random.Random(0)
     folder = tmp_path / "killed" / "prune"
-    for _ in range(10):
+    for kill in range(10):
+        start = time.time()
         process = stage_process(recipe, f"out={folder.parent}", start_new_session=True)
-        # From just before the folder is opened to just before the end.
-        time.sleep(whole * moments.uniform(0.5, 1.0))
+        if kill < 7:  # it works from here on
+            scored = len(list(folder.glob("scores/*.json")))
+            while process.poll() is None and len(list(folder.glob("scores/*.json"))) == scored:
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0, 0.3))
+        else:
+            wait_for_new(process, folder / ".model.unfinished" / "config.json", start)
+            time.sleep(moments.uniform(0, 0.02))
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, "it was at work"
+        assert not (folder / "DONE").exists()
     assert stage_process(recipe, f"out={folder.parent}").wait() == 0
     for name in (
         "plan.json",
@@ -241,12 +250,12 @@ def test_killed_ten_times_it_ends_with_the_same_plan_and_the_same_bytes(base, tm
 
 
 def test_model_whose_cache_computes_something_else_is_refused():
+    from fastpath.errors import SurgeryError
     from prune.run import check_cached
 
-    check_cached(model := tiny_llama())
+    check_cached(tiny_llama(), model := tiny_llama())
     for layer in model.model.layers[3:]:
         layer.self_attn.layer_idx = 2  # what `del layers[i]` leaves behind: two blocks share one cache entry
-    from fastpath.errors import SurgeryError
-
-    with pytest.raises(SurgeryError, match="cut model"):
-        check_cached(model)
+    with pytest.raises(SurgeryError, match="the cut model cannot use its KV cache"):
+        check_cached(tiny_llama(), model)
+    check_cached(model, model)  # a base that cannot do it either is not the cut's fault

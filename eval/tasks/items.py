@@ -8,13 +8,20 @@ from datasets import Dataset
 from fastpath.items.catalog import generate
 from fastpath.items.item import Item
 
+NUM_SHOTS = 12
+
 
 def load(
     *, task: str, items_seed: int = 0, num_items: int = 100, k: int | None = None, **_: Any
 ) -> dict[str, Dataset]:
-    """{"test": rows} of multiple-choice items of the evaluation split; `_` is lm-eval's own metadata."""
+    """{"test", "fewshot"} rows of multiple-choice items; `_` is lm-eval's own metadata."""
     items = generate(task, split="evaluation", seed=items_seed, num_items=num_items, k=k)
-    return {"test": Dataset.from_list([choice_row(item) for item in items])}
+    # Other templates and names than any scored item's; the distillation split is never scored.
+    shots = generate(task, split="distillation", seed=items_seed, num_items=NUM_SHOTS, k=k)
+    return {
+        "test": Dataset.from_list([choice_row(item) for item in items]),
+        "fewshot": Dataset.from_list([choice_row(item) for item in shots]),
+    }
 
 
 def choice_row(item: Item) -> dict[str, Any]:

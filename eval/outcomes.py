@@ -1,0 +1,78 @@
+"""What lm-eval logged of a task -> a row an item: right or wrong, the answer, nats of the right answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fastpath.errors import ConfigError
+
+PRIMARY_METRICS = ("acc", "exact_match", "acc_norm")  # the first that a task reports for each item
+
+
+def outcomes(task: Any, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """{"metric", "filter", "chance", "rows": [{"id", "k", "right", ...}], "control": prose nats a byte}.
+
+    A task with several filters logs every item once for each: the first filter counts.
+    """
+    first = samples[0]["filter"]
+    samples = sorted((s for s in samples if s["filter"] == first), key=lambda s: s["doc_id"])
+    scored = [s for s in samples if any(m in s for m in PRIMARY_METRICS)]
+    metric = next((m for m in PRIMARY_METRICS if scored and m in scored[0]), None)
+    if metric is None:
+        raise ConfigError(f"{task.config.task}: reports none of {', '.join(PRIMARY_METRICS)} for its items")
+    chances = [1 / len(task.doc_to_choice(s["doc"])) for s in scored] if _is_choice(task) else []
+    return {
+        "metric": metric,
+        "filter": first,
+        "chance": float(np.mean(chances)) if chances else 0.0,
+        "rows": [_row(task, s, metric) for s in scored],
+        "control": [s["prose_nats_per_byte"] for s in samples if "prose_nats_per_byte" in s],
+    }
+
+
+def _is_choice(task: Any) -> bool:
+    return task.OUTPUT_TYPE == "multiple_choice"
+
+
+def _row(task: Any, sample: dict[str, Any], metric: str) -> dict[str, Any]:
+    doc = sample["doc"]
+    row = {
+        "id": str(doc.get("id", sample["doc_hash"])),
+        "template": str(doc.get("template", sample["doc_id"])),
+        "source": str(doc.get("source", sample["doc_id"])),
+        "k": doc.get("k"),
+        "right": float(sample[metric]),
+        "prompt": _prompt(sample),
+        "target": str(sample["target"]),
+    }
+    responses = sample["filtered_resps"]
+    if _is_choice(task):
+        choices = [str(choice) for choice in task.doc_to_choice(doc)]
+        nats = [-float(response[0]) for response in responses[: len(choices)]]
+        row["answer"] = choices[int(np.argmin(nats))]
+        gold = _gold(sample["target"], choices)
+        if gold is not None:
+            row |= {"target": choices[gold], "nats": nats[gold]}
+    elif task.OUTPUT_TYPE == "loglikelihood":
+        nats, greedy = -float(responses[0][0]), responses[0][1]
+        row |= {"answer": row["target"].strip() if greedy else "(something else)", "nats": nats}
+    else:
+        row["answer"] = str(responses[0])[:200]
+    return row
+
+
+def _gold(target: Any, choices: list[str]) -> int | None:
+    """Index of the right choice, as lm-eval reads a target: a text among the choices, or an index."""
+    if isinstance(target, str) and target in choices:
+        return choices.index(target)
+    if isinstance(target, int | np.integer) and 0 <= target < len(choices):
+        return int(target)
+    return None  # several right choices, or none
+
+
+def _prompt(sample: dict[str, Any]) -> str:
+    """The context of the first request; a dict by name once lm-eval has logged it."""
+    arguments = sample["arguments"]
+    first = next(iter(arguments.values()))["arg_0"] if isinstance(arguments, dict) else arguments[0][0]
+    return str(first)
