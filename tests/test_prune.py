@@ -218,7 +218,7 @@ def wait_for_new(process, sign, start):
 
 def test_killed_ten_times_it_ends_with_the_same_plan_and_the_same_bytes(base, tmp_path):
     """Seven kills while blocks are scored (an item a batch: much to resume), three while it exports."""
-    size = {"items_per_task": 40, "batch_tokens": 1}
+    size = {"items_per_task": 24, "batch_tokens": 1}
     recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "calm", prune=size)
     assert stage_process(recipe).wait() == 0
     moments = random.Random(0)
