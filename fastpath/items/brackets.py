@@ -13,34 +13,31 @@ from fastpath.items.item import Draw, Item, template_id
 
 CLOSES = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
-# What is said before the brackets and after them.
-OPENINGS = {
+# The brackets stand last, as in text that goes on with the answer: with the question after them SmolLM2-135M
+# is at chance even for k = 1 (0.25 of 40 calibration items); as here it falls from 0.96 to chance at k = 3.
+INSTRUCTIONS = {
     "evaluation": [
-        "Brackets so far: {s}", "Sequence: {s}", "Close the brackets in the right order.\n{s}",
-        "A program prints {s}", "The brackets must match: {s}", "Input: {s}",
-        "Every bracket is closed by its own kind, the last opened first.\n{s}",
+        "Close the brackets in the right order.", "Every bracket is closed by its own kind, the last first.",
+        "The brackets must match.", "Write the missing closing brackets.", "A string of nested brackets:",
+        "Add the brackets that are still open.", "Here is a well-formed sequence of brackets.",
     ],
-    "calibration": [
-        "Unfinished brackets: {s}", "Complete this: {s}", "Balance the brackets.\n{s}", "Text: {s}",
-    ],
-    "distillation": ["Given {s}", "Match them:\n{s}", "Brackets: {s}"],
+    "calibration": ["Balance the brackets.", "Complete the brackets.", "Finish what is open.",
+                    "All that opens must close."],
+    "distillation": ["Match them.", "Continue correctly.", "Nested pairs:"],
 }  # fmt: skip
-QUESTIONS = {
-    "evaluation": [
-        "The next closing bracket is", "To close next:", "The bracket that must be closed next needs",
-        "Next comes the closing bracket", "Output:", "The first bracket still missing is",
-    ],
-    "calibration": ["Next bracket to write:", "It goes on with", "The next one to close it is",
-                    "Closing bracket:"],
-    "distillation": ["Continue with", "Missing next:", "Now write"],
+LABELS = {
+    "evaluation": ["{s}", "Sequence: {s}", "Input and output: {s}", "Answer: {s}", "Brackets: {s}",
+                   "Balanced: {s}"],
+    "calibration": ["Text: {s}", "It goes: {s}", "Solution: {s}", "All of it: {s}"],
+    "distillation": ["Result: {s}", "Line: {s}", "Code: {s}"],
 }  # fmt: skip
 
 
 def brackets(draw: Draw) -> Item:
-    """A sequence and the question for its next closing bracket, k - 1 pairs after the one it closes."""
-    openings, questions = OPENINGS[draw.split], QUESTIONS[draw.split]
-    opening = draw.deal("opening", openings)
-    question = draw.deal("question", questions, turn=draw.index // len(openings))
+    """A sequence that goes on with a closing bracket, k - 1 pairs after the one it closes."""
+    instructions, labels = INSTRUCTIONS[draw.split], LABELS[draw.split]
+    instruction = draw.deal("instruction", instructions)
+    label = draw.deal("label", labels, turn=draw.index // len(instructions))
     asked = draw.deal("asked", list(CLOSES))
     answer = CLOSES[asked]
     while True:
@@ -49,10 +46,10 @@ def brackets(draw: Draw) -> Item:
         if short_cut != answer:
             break
     return draw.item(
-        prompt=f"{opening.format(s=' '.join(text))}\n{question}",
+        prompt=f"{instruction}\n{label.format(s=' '.join(text))}",
         answer=answer,
         choices=draw.choices(answer, [bracket for bracket in CLOSES.values() if bracket != answer]),
-        template=template_id(opening, question),
+        template=template_id(instruction, label),
         short_cut=short_cut,
     )
 
