@@ -32,6 +32,13 @@ def test_the_suites_hold_the_tasks_they_promise():
         "arithmetic",
         "chain",
     ]
+    assert [name for name, task in TASKS.items() if task.suite == "depth"] == [
+        "counter",
+        "swaps",
+        "boolean",
+        "brackets",
+        "hops",
+    ]
 
 
 @pytest.mark.parametrize("task", TASKS)

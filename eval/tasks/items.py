@@ -5,7 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from fastpath.items.catalog import generate
+from fastpath.items.catalog import TASKS, generate
 from fastpath.items.item import Item
 
 NUM_SHOTS = 12
@@ -24,10 +24,18 @@ def load(
     }
 
 
+def load_dial(*, task: str, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
+    """{"test": rows} of a depth dial: `num_items` evaluation items of every k, one k after the other."""
+    levels = [
+        generate(task, split="evaluation", seed=items_seed, num_items=num_items, k=k) for k in TASKS[task].ks
+    ]
+    return {"test": Dataset.from_list([choice_row(item) for items in levels for item in items])}
+
+
 def choice_row(item: Item) -> dict[str, Any]:
-    """One multiple-choice item."""
+    """One multiple-choice item; `short_cut` is "" where it has none."""
     row = {"prompt": item.prompt, "choices": list(item.choices), "gold": item.gold, "answer": item.answer}
-    return {**_facts(item), **row}
+    return {**_facts(item), **row, "short_cut": item.short_cut}
 
 
 def load_worked(*, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:

@@ -96,6 +96,7 @@ def arithmetic(draw: Draw) -> Item:
         answer=answer,
         choices=draw.choices(answer, wrong),
         template=template_id(" ".join(style.values()), layout),
+        short_cut=short_cut,
     )
 
 

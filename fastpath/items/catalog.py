@@ -5,13 +5,18 @@ from dataclasses import dataclass, replace
 
 from fastpath.errors import UserError
 from fastpath.items.arithmetic import arithmetic
+from fastpath.items.boolean import boolean
+from fastpath.items.brackets import brackets
 from fastpath.items.chain import chain
+from fastpath.items.counter import counter
 from fastpath.items.dates import date_pick
 from fastpath.items.documents import doc_type
 from fastpath.items.facts import one_hop
 from fastpath.items.fields import field_lookup
+from fastpath.items.hops import hops
 from fastpath.items.item import SPLITS, Draw, Item
 from fastpath.items.routing import routing
+from fastpath.items.swaps import swaps
 from fastpath.items.worked import worked
 
 ATTEMPTS = 50
@@ -36,6 +41,11 @@ TASKS: dict[str, Task] = {
     "worked": Task(suite="complex", make=worked, ks=(2, 3, 4)),
     "arithmetic": Task(suite="complex", make=arithmetic, ks=(1, 2)),
     "chain": Task(suite="complex", make=chain, ks=(1, 2, 3, 4)),
+    "counter": Task(suite="depth", make=counter, ks=(0, 1, 2, 3, 4)),
+    "swaps": Task(suite="depth", make=swaps, ks=(0, 1, 2, 3, 4)),
+    "boolean": Task(suite="depth", make=boolean, ks=(1, 2, 3, 4)),
+    "brackets": Task(suite="depth", make=brackets, ks=(1, 2, 3, 4)),
+    "hops": Task(suite="depth", make=hops, ks=(1, 2, 3, 4)),
 }
 
 

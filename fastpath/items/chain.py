@@ -5,6 +5,9 @@ One context serves every k, only the name in the question changes; items of one 
 four digits are choices and each is the value of four variables. The asked chain's digit is the first, second,
 third or last in the text equally often. So the short cuts (answer with the first digit, the last, or the most
 frequent) are at chance, and their answers are always choices.
+
+The short cut of an item is the last digit written that is not the answer. Assumption: who stops at a copy has
+no digit, only a name, and says the digit nearest to the copies, which all stand after the four digits.
 """
 
 from random import Random
@@ -52,13 +55,14 @@ def chain(draw: Draw) -> Item:
     digits = [str(digit) for digit in draw.rng.sample(range(1, 10), NUM_CHAINS)]
     asked = draw.deal("asked", range(NUM_CHAINS))
     context = _sentence(layout, _facts(draw.rng, chains, digits))
-    wrong = [digit for digit in digits if digit != digits[asked]]
+    wrong = [digit for digit in digits if digit != digits[asked]]  # in the order of the text
     return draw.item(
         prompt=f"{context}\n{question.format(v=chains[asked][draw.k - 1])}",
         answer=digits[asked],
         choices=draw.choices(digits[asked], wrong),
         template=template_id("".join(layout), question),
         source=digest(draw.split, context, question, length=16),
+        short_cut=wrong[-1],
     )
 
 

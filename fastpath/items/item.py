@@ -35,6 +35,8 @@ class Item:
     """Digests of the texts it was made from, joined by "/": the cluster of a bootstrap."""
     source: str = ""
     """Id of the problem: `id`, unless several items ask about one context (chain: one for every k)."""
+    short_cut: str = ""
+    """The wrong choice of a model that stops early; "" where there is no step to skip. No part of `id`."""
 
     def __post_init__(self) -> None:
         """Check what every reader relies on; an item that fails is a bug here, not a user's mistake."""
@@ -43,6 +45,7 @@ class Item:
         assert bool(self.choices) != bool(self.steps), "choices or steps, not both"
         assert not self.choices or self.choices.count(self.answer) == 1, (self.answer, self.choices)
         assert len(set(self.choices)) == len(self.choices), self.choices
+        assert self.short_cut in ("", *self.choices) and self.short_cut != self.answer, self.short_cut
         object.__setattr__(self, "source", self.source or self.id)
 
     @property
@@ -99,11 +102,12 @@ class Draw:
         choices: tuple[str, ...] = (),
         steps: tuple[tuple[int, int], ...] = (),
         source: str = "",
+        short_cut: str = "",
     ) -> Item:
         """The finished item, with the task, suite, split and k of this draw."""
         return Item(
             task=self.task, suite=self.suite, split=self.split, k=self.k, prompt=prompt, answer=answer,
-            template=template, choices=choices, steps=steps, source=source,
+            template=template, choices=choices, steps=steps, source=source, short_cut=short_cut,
         )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ MEN = {
     "evaluation": words("Adam Bruce Carlos Daniel Edward Frank George Henry Martin Oscar Peter Victor"),
     "distillation": words("Arthur Bob Craig Diego Ethan Fred Harry Ivan Jack Leo Noah Thomas"),
 }
+FIVE_LETTERS = {split: [name for name in WOMEN[split] + MEN[split] if len(name) == 5] for split in SPLITS}
+"""For the depth dials: whom a question names changes the length of no prompt."""
 SURNAMES = {
     "calibration": words("Novak Weber Costa Patel Fischer Ruiz Conti Singh Larsen Moreau"),
     "evaluation": words("Torres Okafor Kim Haddad Silva Byrne Adams Cohen Kowalski Tanaka"),
