@@ -16,20 +16,22 @@ def load(
 ) -> dict[str, Dataset]:
     """{"test", "fewshot"} rows of multiple-choice items; `_` is lm-eval's own metadata."""
     items = generate(task, split="evaluation", seed=items_seed, num_items=num_items, k=k)
-    # Other templates and names than any scored item's; the distillation split is never scored.
-    shots = generate(task, split="distillation", seed=items_seed, num_items=NUM_SHOTS, k=k)
-    return {
-        "test": Dataset.from_list([choice_row(item) for item in items]),
-        "fewshot": Dataset.from_list([choice_row(item) for item in shots]),
-    }
+    return _splits(items, task, items_seed)
 
 
 def load_dial(*, task: str, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
-    """{"test": rows} of a depth dial: `num_items` evaluation items of every k, one k after the other."""
+    """{"test", "fewshot"} rows of a depth dial: `num_items` evaluation items of every k, one k after the other."""
     levels = [
         generate(task, split="evaluation", seed=items_seed, num_items=num_items, k=k) for k in TASKS[task].ks
     ]
-    return {"test": Dataset.from_list([choice_row(item) for items in levels for item in items])}
+    return _splits([item for items in levels for item in items], task, items_seed)
+
+
+def _splits(items: list[Item], task: str, seed: int) -> dict[str, Dataset]:
+    # Shots have other templates and names than any scored item: the distillation split is never scored.
+    shots = generate(task, split="distillation", seed=seed, num_items=NUM_SHOTS)
+    rows = {"test": items, "fewshot": shots}
+    return {split: Dataset.from_list([choice_row(item) for item in made]) for split, made in rows.items()}
 
 
 def choice_row(item: Item) -> dict[str, Any]:
