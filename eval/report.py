@@ -6,11 +6,12 @@ python -m eval.report runs/quickstart
 import argparse
 import json
 import sys
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from eval.plots import gap_plot, score_plot
-from eval.tables import Table, gap_table, points, speed_table
+from eval.tables import Table, claim_words, gap_table, points, speed_table
 from fastpath.cli import console, guarded
 from fastpath.errors import RunError
 from fastpath.plan import Plan, Scores, read_plan, read_scores, spans_of
@@ -36,7 +37,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     facts = {
         "name": folder.parent.name,
         "results": results,
-        "env": read_json(folder / "env.json"),
+        "env": _flat(read_json(folder / "env.json")),
         "tables": [gap_table(label, variant) for label, variant in results["variants"].items()],
         "speed": speed_table(results["speed"]),
         "disagreements": _disagreements(folder, list(results["variants"])),
@@ -50,6 +51,20 @@ def read_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def _flat(env: dict[str, Any]) -> dict[str, str]:
+    """The environment as words: packages one by one, bytes in GB."""
+    flat: dict[str, Any] = {**env.pop("packages", {}), **env}
+    gigabytes = {
+        key.removesuffix("_bytes"): f"{v / 1e9:.1f} GB" for key, v in flat.items() if key.endswith("_bytes")
+    }
+    plain = {
+        k: ", ".join(v) if isinstance(v, list) else str(v)
+        for k, v in flat.items()
+        if not k.endswith("_bytes")
+    }
+    return plain | gigabytes
+
+
 def _disagreements(folder: Path, labels: list[str]) -> Table:
     rows = []
     for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines():
@@ -59,12 +74,20 @@ def _disagreements(folder: Path, labels: list[str]) -> Table:
                 cells = (item["base"].get("answer") or "", item[label].get("answer") or "")
                 prompt = item["prompt"] if len(item["prompt"]) < 300 else f"... {item['prompt'][-300:]}"
                 rows.append((item["task"].removeprefix("fastpath_"), prompt, *cells, _who(item, label)))
-    step = max(1, len(rows) // NUM_DISAGREEMENTS)  # spread over the tasks
     return Table(
         title=f"{min(NUM_DISAGREEMENTS, len(rows))} of {len(rows)} items on which one model is right",
         headings=("task", "prompt", "base answers", "variant answers", "right"),
-        rows=tuple(rows[::step][:NUM_DISAGREEMENTS]),
+        rows=tuple(_spread(rows)[:NUM_DISAGREEMENTS]),
     )
+
+
+def _spread(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """In turn from every task, and there from those that the base and those that the variant got right."""
+    groups: dict[tuple[str, str], list[tuple[str, ...]]] = {}
+    for row in rows:
+        groups.setdefault((row[-1], row[0]), []).append(row)
+    turns = zip_longest(*groups.values())
+    return [row for turn in turns for row in turn if row is not None]
 
 
 def _who(item: dict[str, Any], label: str) -> str:
@@ -96,6 +119,7 @@ def headlines(facts: dict[str, Any]) -> list[str]:
     """The run in a few sentences: what was lost, what was gained."""
     lines = [plan_words(facts["plan"])] if facts["plan"] else []
     for label, variant in facts["results"]["variants"].items():
+        lines.append(claim_words(variant["claim"], label))
         for suite in ("simple", "complex"):
             if mean := variant[suite]["mean"]:
                 lines.append(
@@ -162,18 +186,24 @@ def gap_markdown(folder: Path, label: str) -> str:
 
 def show(folder: Path) -> dict[str, Any]:
     """Print the tables of OUT/eval to the terminal; return the headline facts."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     facts = read_facts(folder)
     out = console()
     for table in (*facts["tables"], facts["speed"]):
-        rich = RichTable(title=table.title, title_justify="left")
-        for number, heading in enumerate(table.headings):
-            rich.add_column(heading, justify="left" if number < 2 or heading == "remark" else "right")
+        columns = len(table.headings) - (table.spare if out.width < 110 else 0)
+        rich = RichTable(
+            title=table.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+        )
+        for number, heading in enumerate(table.headings[:columns]):
+            rich.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number < 3)
         for number, row in enumerate(table.rows):
-            rich.add_row(*row, style="dim" if number in table.dim else "")
+            rich.add_row(*map(escape, row[:columns]), style="dim" if number in table.dim else "")
         out.print(rich)
-        out.print(table.note, markup=False)
+        for line in (table.note, *table.remarks):
+            out.print(line, markup=False)
         out.print()
     out.print(f"prompt  {facts['results']['answers']['prompt']}", markup=False)
     for label, text in _answers(facts):

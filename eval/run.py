@@ -44,8 +44,11 @@ def run(recipe: Recipe) -> Path:
         check_same_weights(out, sources)
         if is_done(out):
             write_cards(out, config, sources)
+            log.info("%s: already done; this is the saved result", out)
             return out
         log.info("eval: %s in %s on %s (%s)", " and ".join(sources), str(dtype)[6:], device, reason)
+        if kept := len(list(out.glob("outcomes/*/*.json"))):
+            log.info("going on: %d of %d tasks are done", kept, len(sources) * sum(map(len, suites.values())))
         outcomes, failed = {}, []
         for label in sources:
             outcomes[label], faults = evaluate_model(zoo, label, suites, config, out=out)

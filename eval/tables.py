@@ -21,61 +21,74 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     dim: frozenset[int] = frozenset()
+    remarks: tuple[str, ...] = ()
+    spare: int = 0
+    """How many columns on the right a narrow terminal can do without."""
 
     def markdown(self) -> str:
         """The table in GitHub's Markdown, its title above and its note below."""
         lines = [f"**{self.title}**", "", _line(self.headings), _line(["---"] * len(self.headings))]
         lines += [_line(row) for row in self.rows]
-        return "\n".join(lines) + (f"\n\n{self.note}" if self.note else "") + "\n"
+        lines += ["", self.note, *(["", *(f"- {remark}" for remark in self.remarks)] if self.remarks else [])]
+        return "\n".join(lines) + "\n"
 
 
 def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
     """Simple and complex tasks, base beside variant, with 95 % intervals of the difference."""
     rows: list[tuple[str, ...]] = []
-    dim = set()
+    dim, remarks = set(), [LEGEND]
     for suite in ("simple", "complex"):
         for name, task in facts[suite]["tasks"].items():
             if task["floor"]:
                 dim.add(len(rows))
-            rows.append((suite, name.removeprefix("fastpath_"), *_gap_cells(task), _remark(task)))
+            words = name.removeprefix("fastpath_")
+            rows.append((suite, words, *_gap_cells(task)))
+            if remark := _remark(task):
+                remarks.append(f"{words}: {remark}")
         if mean := facts[suite]["mean"]:
-            words = f"mean of {mean['num_tasks']} tasks"
-            rows.append((f"{suite}: all", words, *_gap_cells(mean), ""))
+            rows.append((f"{suite}: all", f"mean of {mean['num_tasks']}", *_gap_cells(mean)))
     return Table(
         title=f"Gap: base beside {label}",
         headings=(
             "suite",
             "task",
-            "items",
+            "points lost (95 %)",
             "base",
             label,
-            "gap, points (95 %)",
+            "kept",
+            "items",
             "lost / won",
             "p (Holm)",
-            "kept above chance",
-            "remark",
         ),
         rows=tuple(rows),
         note=claim_words(facts["claim"], label),
         dim=frozenset(dim),
+        remarks=tuple(remarks),
+        spare=2,
     )
+
+
+LEGEND = (
+    "points lost: accuracy of the base minus the variant's; kept: share of the accuracy above chance; "
+    "lost / won: items that only the base / the variant got right; p: exact McNemar test, Holm over the suite"
+)
 
 
 def _gap_cells(task: Mapping[str, Any]) -> tuple[str, ...]:
     return (
-        _items(task),
+        f"{points(task['gap'])} [{points(task['gap_low'])}, {points(task['gap_high'])}]",
         f"{task['base_accuracy']:.3f}",
         f"{task['fast_accuracy']:.3f}",
-        f"{points(task['gap'])} ({points(task['gap_low'])} to {points(task['gap_high'])})",
+        f"{task['retention_above_chance']:.0%}" if "retention_above_chance" in task else "",
+        _items(task),
         f"{task['lost']} / {task['won']}" if "lost" in task else "",
         f"{task['holm_p']:.2g}" if "holm_p" in task else "",
-        f"{task['retention_above_chance']:.0%}" if "retention_above_chance" in task else "",
     )
 
 
 def _items(task: Mapping[str, Any]) -> str:
     if task.get("num_sources", task["num_items"]) < task["num_items"]:
-        return f"{task['num_items']} in {task['num_sources']}"
+        return f"{task['num_items']} steps of {task['num_sources']}"
     return str(task["num_items"])
 
 
@@ -84,16 +97,17 @@ def _remark(task: Mapping[str, Any]) -> str:
         return f"base not above chance ({task['chance']:.2f}): cannot show a gap, not counted"
     if "base_prose_nats_per_byte" in task:
         return (
-            f"nats a step {task['base_nats_per_answer']:.2f} -> {task['fast_nats_per_answer']:.2f}; control, "
-            f"prose nats a byte {task['base_prose_nats_per_byte']:.2f} -> "
-            f"{task['fast_prose_nats_per_byte']:.2f}"
+            f"each computed result costs {task['base_nats_per_answer']:.2f} -> "
+            f"{task['fast_nats_per_answer']:.2f} nats; "
+            f"the prose around it, as control, {task['base_prose_nats_per_byte']:.2f} -> "
+            f"{task['fast_prose_nats_per_byte']:.2f} nats a byte"
         )
     return ""
 
 
 def points(share: float) -> str:
     """0.021 -> '+2.1': percentage points, positive = lost."""
-    return f"{100 * share:+.1f}"
+    return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: no minus before a zero
 
 
 def claim_words(claim: Mapping[str, Any], label: str) -> str:
@@ -103,7 +117,7 @@ def claim_words(claim: Mapping[str, Any], label: str) -> str:
     if claim["verdict"] == "floor":
         return words
     words += (
-        f" Loss {points(claim['gap'])} points, 90 % interval {points(claim['gap_low'])} to "
+        f" Points lost: {points(claim['gap'])}, 90 % interval {points(claim['gap_low'])} to "
         f"{points(claim['gap_high'])}, {claim['num_items']} paired items of {claim['num_tasks']} tasks"
         + (
             f", {claim['num_tasks_at_chance']} more at chance left out."
@@ -111,6 +125,11 @@ def claim_words(claim: Mapping[str, Any], label: str) -> str:
             else "."
         )
     )
+    if claim["verdict"] == "refuted":
+        words += (
+            " So this cut is no free fast tier: drop fewer blocks, take a larger model, "
+            "or send it only what tolerates the loss."
+        )
     if claim["verdict"] == "not shown":
         words += (
             f" With {100 * claim['discordance']:.0f} % of items answered differently it takes about "
@@ -146,17 +165,23 @@ def _speed_cell(facts: Mapping[str, Any], key: str) -> str:
     value = facts.get(key)
     if value is None:
         return "not measured"
-    if isinstance(value, Mapping):
-        value = value["median"]
     scale = 1e3 if key == "ttft_seconds" else 1e-6 if key.endswith("bytes") else 1
-    return f"{value * scale:,.0f}"
+    if isinstance(value, Mapping):
+        median, low, high = (_three(value[key] * scale) for key in ("median", "low", "high"))
+        return f"{median} [{low}, {high}]"
+    return _three(value * scale)
+
+
+def _three(value: float) -> str:
+    """Three significant digits, no exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
 
 
 def speed_note(speed: Mapping[str, Any]) -> str:
     """How the speed was measured."""
     return (
         f"Prompt {speed['prompt_tokens']} tokens, {speed['new_tokens']} new, batch {speed['batch_size']}; "
-        f"medians of {speed['repeats']} repeats in alternation, warm-up excluded. "
+        f"medians [quartiles] of {speed['repeats']} repeats in alternation, warm-up excluded. "
         f"Peak memory: {speed['peak_bytes_how']}."
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from fastpath.models import Lineage
 from fastpath.plan import Plan, spans_of
 from fastpath.runs import write_text
+from fastpath.sources import EMBEDDED
 
 _TEMPLATE = """\
 ---
@@ -15,7 +16,7 @@ tags: [fastpath, depth-pruned]
 
 # A fast tier of {base}
 
-{num_keep} of {depth} blocks of `{base}` (revision {revision}) are kept; nothing was retrained. A stock
+{num_keep} of {depth} blocks of `{base}`{at} are kept; nothing was retrained. A stock
 transformers model: `AutoModelForCausalLM.from_pretrained(folder)` loads it, no other code is needed.
 
 ## Plan
@@ -45,10 +46,8 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
     drop = ", ".join(f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in spans_of(plan.drop))
     facts = {
         **vars(lineage),
-        # Only a hub id means something to the hub; a path is nobody else's business.
-        "base_model": f"base_model: {lineage.base}\n"
-        if lineage.revision not in ("local", "") and "/" in lineage.base and not Path(lineage.base).exists()
-        else "",
+        "base_model": _front_matter(lineage),
+        "at": "" if lineage.revision == "local" else f" ({lineage.revision})",
         "num_keep": len(plan.keep),
         "drop": drop,
         "keep": ", ".join(map(str, plan.keep)),
@@ -57,3 +56,12 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
         "gap": gap.strip(),
     }
     write_text(folder / "README.md", _TEMPLATE.format(**facts))
+
+
+def _front_matter(lineage: Lineage) -> str:
+    """What the hub wants to know of the base: a path of this machine means nothing there."""
+    if lineage.base.startswith("embedded:"):
+        weights = EMBEDDED[lineage.base.removeprefix("embedded:")]
+        return f"base_model: {weights.hub_id}\nlicense: {weights.license}\n"
+    is_hub_id = len(lineage.revision) == 40  # a commit
+    return f"base_model: {lineage.base}\n" if is_hub_id else ""

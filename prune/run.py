@@ -41,6 +41,7 @@ def run(recipe: Recipe) -> Path:
     _check_tasks(config)
     with stage_folder(recipe, "prune") as out:
         if is_done(out):
+            log.info("%s: already done; this is the saved result", out)
             return out
         device = pick_device(recipe.model)
         dtype, reason = pick_dtype(recipe.model, device)

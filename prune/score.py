@@ -1,5 +1,6 @@
 """Calibration items -> Scores: a criterion over simple and complex items, batch by batch, resumable."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,8 @@ from fastpath.plan import Column, Scores
 from fastpath.progress import progress
 from fastpath.runs import step
 from prune.criteria import CRITERIA, Criterion, Part, spans
+
+log = logging.getLogger("fastpath")
 
 
 def calibration_items(config: PruneConfig, *, seed: int) -> tuple[list[Item], list[Item]]:
@@ -42,6 +45,8 @@ def score_blocks(model: Any, tokenizer: Any, config: PruneConfig, *, seed: int, 
     }
     total = sum(batch.ids.numel() for of_suite in batches.values() for batch in of_suite)
     sums = {}
+    if kept := len(list(folder.glob("scores/*.json"))):
+        log.info("going on: %d of %d batches are scored", kept, sum(map(len, batches.values())))
     with progress(f"scoring {depth} blocks by {config.criterion}", total) as advance:
         for name, items in suites.items():
             parts = []

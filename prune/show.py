@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from fastpath.cli import console
@@ -26,24 +28,33 @@ def score_table(scores: Scores, plan: Plan) -> Table:
         title=f"Cost of each block by {scores.criterion} ({scores.unit}; 95 % interval), "
         f"{scores.simple.items} simple and {scores.complex.items} complex calibration items",
         title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+        caption="cost: what the answers lose when the block is skipped; reasoning = complex - simple",
+        caption_justify="left",
     )
     for heading in ("block", "simple", "complex", "reasoning"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    table.add_column("plan", no_wrap=True)
     for i in range(scores.depth):
         cells = [
-            f"{c.cost[i]:+.3f}  ({c.low[i]:+.3f} to {c.high[i]:+.3f})"
+            f"{c.cost[i]:+.2f} [{c.low[i]:+.2f},{c.high[i]:+.2f}]"
             for c in (scores.simple, scores.complex, scores.reasoning)
         ]
         dropped = i in plan.drop
-        table.add_row(str(i), *cells, "drop" if dropped else "", style="bold yellow" if dropped else "")
+        table.add_row(
+            str(i), *map(escape, cells), "drop" if dropped else "", style="bold yellow" if dropped else ""
+        )
     return table
 
 
 def plan_line(plan: Plan) -> str:
-    """The plan in one line."""
-    spans = ", ".join(f"{a}" if b == a + 1 else f"{a}-{b - 1}" for a, b in spans_of(plan.drop))
+    """The plan in a few words, and what its predicted cost is worth."""
+    spans = ", ".join(f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in spans_of(plan.drop))
     return (
-        f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {spans} "
-        f"({plan.criterion}, {plan.chooser}; predicted simple cost {plan.simple_cost:+.4f} {plan.unit})"
+        f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {spans} (criterion {plan.criterion}, "
+        f"chooser {plan.chooser})\n"
+        f"        cost on the calibration items: {plan.simple_cost:+.2f} {plan.unit}. Optimistic: these\n"
+        f"        blocks were chosen for being cheap there, one by one; `python -m eval` measures the real loss."
     )

@@ -356,7 +356,7 @@ def test_steps_of_one_problem_are_not_counted_as_independent(finished):
     ]
     assert task["num_sources"] == 6 < task["num_items"]
     assert "mcnemar_p" not in task
-    assert f"{task['num_items']} in 6" in (finished[0] / "eval/report.md").read_text()
+    assert f"{task['num_items']} steps of 6" in (finished[0] / "eval/report.md").read_text()
 
 
 def test_prune_folder_of_another_recipe_or_base_is_refused(finished, tmp_path, capsys):

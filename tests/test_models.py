@@ -27,7 +27,7 @@ from fastpath.models import (
     save_model,
     weights_sha256,
 )
-from fastpath.sources import EMBEDDED, locate
+from fastpath.sources import EMBEDDED, Embedded, locate
 
 IDS = torch.arange(3, 40)[None]
 
@@ -201,7 +201,9 @@ def test_encoder_is_refused_in_one_line(tmp_path):
 
 
 def test_embedded_package_that_is_not_installed_says_how(monkeypatch):
-    monkeypatch.setitem(EMBEDDED, "absent", ("no_such_package_here", "x.gguf", "pip install it"))
+    monkeypatch.setitem(
+        EMBEDDED, "absent", Embedded("no_such_package_here", "x.gguf", "pip install it", "a/b", "mit")
+    )
     with pytest.raises(ModelError, match="its package is not installed; run pip install it"):
         locate("embedded:absent")
 

@@ -20,7 +20,7 @@ def load(
 
 
 def load_dial(*, task: str, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
-    """{"test", "fewshot"} rows of a depth dial: `num_items` evaluation items of every k, one k after the other."""
+    """{"test", "fewshot"} rows of a depth dial: `num_items` evaluation items of every k, k after k."""
     levels = [
         generate(task, split="evaluation", seed=items_seed, num_items=num_items, k=k) for k in TASKS[task].ks
     ]
