@@ -56,5 +56,5 @@ def plan_line(plan: Plan) -> str:
         f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {spans} (criterion {plan.criterion}, "
         f"chooser {plan.chooser})\n"
         f"        cost on the calibration items: {plan.simple_cost:+.2f} {plan.unit}. Optimistic: these\n"
-        f"        blocks were chosen for being cheap there, one by one; `python -m eval` measures the real loss."
+        f"        blocks were chosen for being cheap there, one by one; `python -m eval` measures the loss."
     )
