@@ -105,9 +105,8 @@ def evaluate_model(
                 outcomes[suite][name] = step(out, path, make)
             except UserError:
                 raise
-            except (
-                Exception
-            ) as error:  # a task of somebody else's may raise anything; the others shall finish
+            except Exception as error:
+                # A task of somebody else's may raise anything; the others shall finish.
                 trace = out / f"outcomes/{label}/{name}.error.txt"
                 write_text(trace, traceback.format_exc())
                 failed.append(f"task {name} failed on {label} ({type(error).__name__}: {error}; see {trace})")

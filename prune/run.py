@@ -53,9 +53,8 @@ def run(recipe: Recipe) -> Path:
         check_tokenizer(model, tokenizer, source.folder)
         depth = len(find_blocks(model)[1])
         check_drop(config, depth)
-        cut_config(
-            model.config, range(depth)
-        )  # a family that cannot be cut is refused before minutes of scoring
+        # A family that cannot be cut is refused before minutes of scoring.
+        cut_config(model.config, range(depth))
 
         def make_scores() -> Any:
             return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
