@@ -27,6 +27,10 @@ class VariantsLM(FastLM):
         find_blocks(self.model)  # SurgeryError now, not in the middle
         self.cuts = {label: tuple(sorted(drop)) for label, drop in cuts.items()}
         self.num_models, self.label = len(self.cuts), next(iter(self.cuts))
+        self.forget()
+
+    def forget(self) -> None:
+        """Answer the next question anew."""
         self._known: tuple[Sequence[Request], list[list[Answer]]] = [], [[] for _ in self.cuts]
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
