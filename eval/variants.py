@@ -3,7 +3,7 @@
 # B rows of a batch, T tokens, N scored positions, V vocabulary
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor
 from transformers import DynamicCache
@@ -14,7 +14,7 @@ from fastpath.blocks import find_blocks, recording, replaying
 
 
 class VariantsLM(FastLM):
-    """A base and cuts of it, {label: dropped blocks}; `label` says whose answers are given.
+    """A base and cuts of it, {label: dropped blocks}; `of(label)` says whose answers are given.
 
     The first question is answered for all of them; asked again under another label, the answer is known. A
     variant whose weights were trained since shares nothing with the base: give it a FastLM of its own.
@@ -32,6 +32,13 @@ class VariantsLM(FastLM):
     def forget(self) -> None:
         """Answer the next question anew."""
         self._known: tuple[Sequence[Request], list[list[Answer]]] = [], [[] for _ in self.cuts]
+
+    def of(self, label: str) -> Self:
+        """This model, answering for the base or cut of that label from now on."""
+        if label not in self.cuts:
+            raise ValueError(f"no cut {label!r}: there are {', '.join(self.cuts)}")
+        self.label = label
+        return self
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
         """Only of the base: a cut is faster than the base when it generates by itself."""

@@ -247,9 +247,8 @@ def test_variants_equal_separate_runs(monkeypatch, family, pairs):
     model = tiny_model(family, vocab_size=260, max_position_embeddings=256)
     together = VariantsLM(model, byte_tokenizer(), cuts=CUTS, batch_size=4)
     for label, drop in CUTS.items():
-        together.label = label
         cut = keep_blocks(model, [i for i in range(6) if i not in drop])
-        assert_same(answers(together, pairs), answers(slow(cut), pairs))
+        assert_same(answers(together.of(label), pairs), answers(slow(cut), pairs))
 
 
 def test_variants_run_the_blocks_before_the_first_dropped_one_once():
@@ -266,13 +265,18 @@ def test_variants_run_the_blocks_before_the_first_dropped_one_once():
 
     handles = [b.mlp.register_forward_hook(count(i)) for i, b in enumerate(find_blocks(model)[1])]
     for label in CUTS:
-        lm.label = label
-        answers(lm, SHARED)
+        answers(lm.of(label), SHARED)
     for handle in handles:
         handle.remove()
     passes = 2  # the prefix, and the rows
     # of the base; "late" runs 5; "two" runs 3, 4; "first" runs 1, 2, 4, 5; "rest" runs none
     assert counts == [passes * n for n in (1, 2, 2, 2, 3, 3)]
+
+
+def test_a_label_that_is_not_there_is_refused():
+    lm = VariantsLM(tiny_llama(), byte_tokenizer(), cuts=CUTS, batch_size=1)
+    with pytest.raises(ValueError, match="no cut 'lat': there are late, base"):
+        lm.of("lat")
 
 
 def test_a_cut_does_not_generate_as_the_base():
