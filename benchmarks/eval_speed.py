@@ -56,7 +56,7 @@ class Task:
 
 
 def shipped_tasks(tokenizer: Any, num_items: int) -> dict[str, Task]:
-    """The likelihood tasks of our two suites, as lm-eval builds their requests; eight times the short ones."""
+    """The likelihood tasks of our two suites, as lm-eval builds their requests; more of the short ones."""
     loaded: dict[str, Any] = {}
     for suite, times in (("simple", 8), ("complex", 1)):
         loaded |= load_suites(EvalConfig(items_per_task=num_items * times), seed=0)[suite]
