@@ -2,27 +2,37 @@
 
 import pytest
 import torch
+from families import tiny_model
 from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
-from tiny import byte_tokenizer, tiny_llama
+from tiny import byte_tokenizer, tiny_llama, write_tiny
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma3TextConfig, LlamaConfig, Qwen3Config
 
-from eval.lm import FastLM, merge
+from eval import lm as lm_module
+from eval.lm import FastLM
+from eval.rows import batches, collate, merge
+from eval.variants import VariantsLM
+from fastpath.blocks import find_blocks, keep_blocks
 
 FEW_SHOT = "Q: one and one\nA: two\n\nQ: two and two\nA: four\n\n"
 PAIRS = [
     *(
         (f"{FEW_SHOT}Q: {q}\nA:", f" {a}")
         for q in ("three and one", "what is this")
-        for a in ("four", "five", "s")
+        for a in ("four", "five", "s", "fo", "four of them")
     ),
     ("The cat", " sat"),
     ("The cat sat", " on"),
     ("The cat sat on", " the mat."),
+    ("The cat sat on", " the sofa."),
+    ("The cat sat on", " the sofa."),  # the same request twice
     ("x", "y"),
     ("trailing space ", "word"),
+    ("", "from nothing"),
 ]
 SHARED = [(c, a) for c, a in PAIRS if c.startswith(FEW_SHOT)]
+NESTED = [("Step one, step two, done."[:n], "Step one, step two, done."[n:][:6]) for n in (4, 8, 9, 14, 18)]
 
 
 def answers(lm, pairs):
@@ -32,20 +42,45 @@ def answers(lm, pairs):
 
 
 def fast(model, batch_size=4):
-    return FastLM(model, byte_tokenizer(), batch_size=batch_size, advance=lambda _: None)
+    return FastLM(model, byte_tokenizer(), batch_size=batch_size)
 
 
 def slow(model):
     return HFLM(pretrained=model, tokenizer=byte_tokenizer(), batch_size=1)
 
 
-@pytest.mark.parametrize("pairs", [PAIRS, SHARED, PAIRS[:1]], ids=["mixed", "shared prefix", "one"])
+def assert_same(got, want):
+    for (nats, greedy), (want_nats, want_greedy) in zip(got, want, strict=True):
+        assert nats == pytest.approx(want_nats, abs=1e-4)
+        assert greedy == want_greedy
+
+
+def tokens_run(lm, pairs):
+    """How many tokens went through block 0 to answer."""
+    assert lm._abilities == (True, True)  # tried out before, not counted
+    seen = []
+    handle = find_blocks(lm.model)[1][0].register_forward_hook(
+        lambda _, args, out: seen.append(out.shape[0] * out.shape[1])
+    )
+    answers(lm, pairs)
+    handle.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize(
+    "pairs", [PAIRS, SHARED, NESTED, PAIRS[:1]], ids=["mixed", "shared prefix", "nested", "one"]
+)
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_equals_lm_eval(pairs, batch_size):
     model = tiny_llama()
-    for got, want in zip(answers(fast(model, batch_size), pairs), answers(slow(model), pairs), strict=True):
-        assert got[0] == pytest.approx(want[0], abs=1e-4)
-        assert got[1] == want[1]
+    assert_same(answers(fast(model, batch_size), pairs), answers(slow(model), pairs))
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, SHARED], ids=["mixed", "shared prefix"])
+def test_a_long_context_is_run_before_its_branches(monkeypatch, pairs):
+    monkeypatch.setattr(lm_module, "MAX_MASKED", 20)
+    model = tiny_llama()
+    assert_same(answers(fast(model, 64), pairs), answers(slow(model), pairs))
 
 
 SIZES = {
@@ -67,8 +102,24 @@ SIZES = {
 def test_equals_lm_eval_with_capped_logits_and_sliding_windows(config):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
-    for got, want in zip(answers(fast(model), SHARED), answers(slow(model), SHARED), strict=True):
-        assert got[0] == pytest.approx(want[0], abs=1e-4)
+    assert_same(answers(fast(model), SHARED), answers(slow(model), SHARED))
+    assert_same(answers(fast(model), NESTED), answers(slow(model), NESTED))
+
+
+# Learned positions, ALiBi, windows in a buffer, experts, states that cannot branch.
+@pytest.mark.parametrize(
+    "family", ["gpt2", "opt", "bloom", "mpt", "gpt_neo", "falcon", "mixtral", "mamba", "bamba", "lfm2", "phi"]
+)
+def test_equals_lm_eval_in_families_that_may_not_branch(family):
+    model = tiny_model(family, vocab_size=260, max_position_embeddings=256)
+    assert_same(answers(fast(model), SHARED), answers(slow(model), SHARED))
+
+
+def test_eager_attention_branches_too():
+    model = tiny_llama()
+    model.set_attn_implementation("eager")
+    assert fast(model)._abilities == (True, True)
+    assert_same(answers(fast(model), PAIRS), answers(slow(model), PAIRS))
 
 
 def test_greedy_continuation_is_recognised():
@@ -77,40 +128,166 @@ def test_greedy_continuation_is_recognised():
     text = tokenizer.decode(
         model.generate(**prompt, max_new_tokens=3, do_sample=False)[0, prompt["input_ids"].shape[1] :]
     )
-    ((_, greedy),) = answers(fast(model), [("The cat", text)])
+    ((_, greedy), _) = answers(fast(model), [("The cat", text), ("The cat", " other")])
     assert greedy == answers(slow(model), [("The cat", text)])[0][1]
 
 
-def test_context_longer_than_the_model_is_cut_from_the_left_as_lm_eval_does():
+@pytest.mark.parametrize("length", [16, 40])
+def test_context_longer_than_the_model_is_cut_from_the_left_as_lm_eval_does(length):
+    model = tiny_llama(max_position_embeddings=length)
+    context = "a long context that goes on and on"
+    pairs = [(context, " end"), (context, " ends"), (context, " here"), ("short", " x")]
+    assert_same(answers(fast(model), pairs), answers(slow(model), pairs))
+
+
+def test_rolling_likelihoods_equal_lm_eval():
     model = tiny_llama(max_position_embeddings=16)
-    pairs = [("a long context that goes on and on", " end"), ("short", " x")]
-    for got, want in zip(answers(fast(model), pairs), answers(slow(model), pairs), strict=True):
-        assert got[0] == pytest.approx(want[0], abs=1e-4)
+    requests = [Instance("loglikelihood_rolling", {}, ("a text of more than one window, and then some",), 0)]
+    got, want = (lm.loglikelihood_rolling(requests, True) for lm in (fast(model), slow(model)))
+    assert got == pytest.approx(want, abs=1e-4)
 
 
-def test_beginnings_ride_along():
-    def request(context, continuation):
-        return ("", ""), list(context), list(continuation)
-
-    requests = [
-        request([1, 2], [3]),
-        request([1, 2], [4]),
-        request([1, 2, 3], [5, 6]),
-        request([1], [2]),
-        request([9], [9]),
-    ]
-    merged = merge(requests, max_length=100)
-    assert [s.tokens for s in merged] == [(1, 2, 3, 5), (9,)]
-    assert sorted(n for s in merged for n, _, _ in s.reads) == [0, 1, 2, 3, 4]
+def request(context, continuation):
+    return None, list(context), list(continuation)
 
 
-def test_few_shot_prefix_is_run_once():
-    model = tiny_llama()
-    seen = []
-    handle = model.model.layers[0].register_forward_hook(
-        lambda _, args, out: seen.append(out.shape[0] * out.shape[1])
-    )
-    answers(fast(model, 64), SHARED)
-    handle.remove()
+REQUESTS = [
+    request([1, 2], [3]),
+    request([1, 2], [4]),
+    request([1, 2, 3], [5, 6]),
+    request([1, 2, 3], [7, 8, 9]),
+    request([1], [2]),
+    request([9], [9]),
+]
+
+
+def test_a_context_stands_once_and_its_continuations_branch_off():
+    row, other = merge(REQUESTS, max_length=100)
+    assert (row.tokens, row.depths) == ([1, 2, 3, 7, 8, 5], [0, 1, 2, 3, 4, 3])
+    assert sorted(n for n, _, _ in row.reads) == [0, 1, 2, 3, 4]
+    assert {n: at for n, at, _ in row.reads} == {0: [1], 1: [1], 2: [2, 5], 3: [2, 3, 4], 4: [0]}
+    assert other.tokens == [9]
+
+
+def test_without_branches_a_row_is_one_sequence_and_its_beginnings():
+    rows = merge(REQUESTS, max_length=100, branching=False)
+    assert [row.tokens for row in rows] == [[1, 2, 3, 7, 8], [1, 2, 3, 5], [9]]
+    assert not any(row.branches for row in rows)
+
+
+def test_a_token_sees_its_own_sequence_alone():
+    batch = collate(merge(REQUESTS, max_length=100), prefix=0, device="cpu")
+    row = [1, 2, 3, 7, 8, 5]
+    seen = [[row[j] for j in range(6) if batch.mask(0, torch.float32)[0, 0, i, j] == 0] for i in range(6)]
+    assert seen == [[1], [1, 2], [1, 2, 3], [1, 2, 3, 7], [1, 2, 3, 7, 8], [1, 2, 3, 5]]
+
+
+def test_a_row_takes_no_more_than_the_model_does():
+    requests = [request(range(10), [20 + n, 1, 1]) for n in range(50)]
+    rows = merge(requests, max_length=16)
+    assert max(len(row.tokens) for row in rows) <= 16
+    assert sorted(n for row in rows for n, _, _ in row.reads) == list(range(50))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_batch_holds_no_more_tokens_than_that_many_sequences(batch_size):
+    requests = [request([n, *range(20)], [choice, choice, 1]) for n in range(9) for choice in range(4)]
+    rows = merge(requests, max_length=100)
+    chunks = list(batches(rows, batch_size=batch_size, alone=100))
+    assert [row for chunk in chunks for row in chunk] == rows
+    for chunk in chunks:
+        assert len(chunk) == 1 or len(chunk) * len(chunk[0].tokens) <= batch_size * 23
+
+
+def test_what_cannot_branch_or_be_cached_is_found_out():
+    able = {
+        family: fast(tiny_model(family, vocab_size=260))._abilities
+        for family in ("llama", "gpt2", "mixtral", "bloom", "gemma2", "mamba", "bamba")
+    }
+    assert able == {
+        "llama": (True, True),
+        "gpt2": (True, True),
+        "mixtral": (False, False),  # a sliding window
+        "bloom": (True, False),  # ALiBi: no positions to give
+        "gemma2": (False, False),
+        "mamba": (False, False),
+        "bamba": (False, False),
+    }
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_contexts_and_the_few_shot_prefix_are_run_once(batch_size):
     prefix = len(FEW_SHOT) + len("Q: ")
-    assert sum(seen) < 1.1 * (prefix + sum(len(c) + len(a) - prefix for c, a in SHARED))
+    contexts = sum(len(c) - prefix for c in {c for c, _ in SHARED})
+    endings = sum(len(a) for _, a in SHARED)
+    padding = 12 * 2  # of the shorter of two rows
+    assert tokens_run(fast(tiny_llama(), batch_size), SHARED) <= prefix + contexts + endings + padding
+
+
+def test_each_context_is_run_once_where_nothing_is_shared_by_all():
+    pairs = [(f"{n}: {'context ' * 5}", f"{a} is the answer") for n in range(3) for a in "abcd"]
+    contexts = sum(len(c) for c in {c for c, _ in pairs})
+    assert tokens_run(fast(tiny_llama(), 4), pairs) <= contexts + sum(len(a) + 1 for _, a in pairs)
+
+
+def test_progress_adds_up_to_the_requests():
+    told = []
+    lm = FastLM(tiny_llama(), byte_tokenizer(), batch_size=3, advance=told.append)
+    answers(lm, PAIRS)
+    assert sum(told) == len(PAIRS)
+
+
+CUTS = {"late": (4,), "base": (), "two": (2, 5), "first": (0, 3), "rest": (1, 2, 3, 4, 5)}
+
+
+@pytest.mark.parametrize("family", ["llama", "bloom", "gemma2", "mamba"])
+@pytest.mark.parametrize("pairs", [PAIRS, SHARED], ids=["mixed", "shared prefix"])
+def test_variants_equal_separate_runs(monkeypatch, family, pairs):
+    monkeypatch.setattr(lm_module, "MAX_MASKED", 60)
+    model = tiny_model(family, vocab_size=260, max_position_embeddings=256)
+    together = VariantsLM(model, byte_tokenizer(), cuts=CUTS, batch_size=4)
+    for label, drop in CUTS.items():
+        cut = keep_blocks(model, [i for i in range(6) if i not in drop])
+        assert_same(answers(together.of(label), pairs), answers(slow(cut), pairs))
+
+
+def test_variants_run_the_blocks_before_the_first_dropped_one_once():
+    model = tiny_llama()
+    lm = VariantsLM(model, byte_tokenizer(), cuts=CUTS, batch_size=64)
+    assert lm._abilities == (True, True)
+    counts = [0] * 6
+
+    def count(i):
+        def hook(*_):
+            counts[i] += 1
+
+        return hook
+
+    handles = [b.mlp.register_forward_hook(count(i)) for i, b in enumerate(find_blocks(model)[1])]
+    for label in CUTS:
+        answers(lm.of(label), SHARED)
+    for handle in handles:
+        handle.remove()
+    passes = 2  # the prefix, and the rows
+    # of the base; "late" runs 5; "two" runs 3, 4; "first" runs 1, 2, 4, 5; "rest" runs none
+    assert counts == [passes * n for n in (1, 2, 2, 2, 3, 3)]
+
+
+def test_a_label_that_is_not_there_is_refused():
+    lm = VariantsLM(tiny_llama(), byte_tokenizer(), cuts=CUTS, batch_size=1)
+    with pytest.raises(ValueError, match="no cut 'lat': there are late, base"):
+        lm.of("lat")
+
+
+def test_a_cut_does_not_generate_as_the_base():
+    lm = VariantsLM(tiny_llama(), byte_tokenizer(), cuts={"fast": (3,)}, batch_size=1)
+    with pytest.raises(NotImplementedError, match="fast: cut the model"):
+        lm.generate_until([])
+
+
+def test_the_registered_name_makes_the_same_model_from_a_folder(tmp_path):
+    lm = get_model("fastpath").create_from_arg_string(
+        f"pretrained={write_tiny(tmp_path)},dtype=float32", {"batch_size": "2", "device": "cpu"}
+    )
+    assert type(lm) is FastLM
+    assert_same(answers(lm, PAIRS), answers(slow(tiny_llama()), PAIRS))
