@@ -1,7 +1,7 @@
 """lm-eval is the engine; this file and lm.py are the only ones that call it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,37 @@ from fastpath.config import EvalConfig
 from fastpath.errors import ConfigError
 
 OUR_TASKS = Path(__file__).parent / "tasks"
-
+SUITES = ("simple", "complex", "depth", "knowledge")
 
 Suites = dict[str, dict[str, Any]]
 """{suite: {task name: lm-eval task}}."""
 
 
 def load_suites(config: EvalConfig, *, seed: int) -> Suites:
-    """{"simple": {task name: lm-eval task}, "complex": {...}}, groups expanded.
+    """{"simple": {task name: lm-eval task}, "complex": {...}, ...}, groups expanded; no empty suite.
 
-    Raises ConfigError naming an unknown task, one that has no items, or one that stands in both suites.
+    Raises ConfigError naming an unknown task, one that has no items, or one that stands in two suites.
     """
     _silence()
     manager, own = _manager(config, seed), own_tasks(config.data)
-    suites = {}
-    for key, names in (("simple", config.simple), ("complex", config.complex)):
-        if not names and not own[key]:
-            raise ConfigError(
-                f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}, "
-                f"or give eval.data lines of this suite"
-            )
-        suites[key] = _load(manager, key, [*names, *own[key]], seed=seed, shots=config.shots)
-    if both := sorted(suites["simple"].keys() & suites["complex"].keys()):
-        raise ConfigError(f"eval.complex: {both[0]} is in the simple suite as well")
+    suites: Suites = {}
+    for key in SUITES:
+        names = getattr(config, key)
+        own_names = own.get(key, [])
+        if not names and not own_names:
+            if key in ("simple", "complex"):
+                raise ConfigError(
+                    f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}, "
+                    f"or give eval.data lines of this suite"
+                )
+            continue
+        suites[key] = _load(manager, key, [*names, *own_names], seed=seed, shots=config.shots)
+        for other, tasks in suites.items():
+            if other != key and (both := sorted(tasks.keys() & suites[key].keys())):
+                raise ConfigError(f"eval.{key}: {both[0]} is in the {other} suite as well")
+    for name, task in suites.get("depth", {}).items():
+        if "k" not in task.eval_docs.features:
+            raise ConfigError(f"eval.depth: {name} is no depth dial: its items have no `k`")
     return suites
 
 
@@ -56,9 +64,13 @@ def _manager(config: EvalConfig, seed: int) -> TaskManager:
                 reason = " ".join(str(error).split())
                 raise ConfigError(f"eval.include_path: {file}: cannot be read ({reason:.100})") from None
     paths: list[str | Path] = [OUR_TASKS, *config.include_path]
-    facts: Any = {"items_seed": seed, "num_items": config.items_per_task}
+    facts: Any = {
+        "items_seed": seed,
+        "num_items": config.items_per_task,
+        "items_per_level": config.items_per_level,
+    }
     ours = TaskManager(include_path=paths, include_defaults=False, metadata=facts)
-    others = [n for n in (*config.simple, *config.complex) if n not in ours.all_tasks]
+    others = [n for key in SUITES for n in getattr(config, key) if n not in ours.all_tasks]
     if all(name.startswith("fastpath_") for name in others):  # none, or misspelt ones of ours
         return ours
     return TaskManager(include_path=paths, metadata=facts)  # reads some 10,000 YAML files: seconds
@@ -93,11 +105,8 @@ def _load(manager: TaskManager, key: str, specs: Sequence[Any], *, seed: int, sh
     return tasks
 
 
-def evaluate_task(
-    model: Any, tokenizer: Any, task: Any, config: EvalConfig, *, advance: Callable[[float], None]
-) -> dict[str, Any]:
+def evaluate_task(lm: FastLM, task: Any, config: EvalConfig) -> dict[str, Any]:
     """Every item's outcome, as outcomes.outcomes gives it."""
-    lm = FastLM(model, tokenizer, batch_size=config.batch_size, advance=advance)
     # Not simple_evaluate: for each task it reads 10,000 YAML files and runs tools that describe the machine.
     results = evaluate(
         lm=lm,
