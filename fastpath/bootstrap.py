@@ -80,7 +80,7 @@ def _bootstrap(
     tail, random = tail_of(confidence), np.random.default_rng(seed)
     values, deviations, variances, freedoms = [], [], [], []
     for name in sorted(strata):
-        totals, sizes = _cluster_totals(*strata[name], name)
+        totals, sizes = cluster_totals(*strata[name], name)
         values.append(float(totals.sum() / sizes.sum()))
         freedoms.append(len(totals) - 1)
         if len(totals) > 1:
@@ -99,7 +99,7 @@ def _bootstrap(
     return Difference(value, float(low), float(high), confidence, sum(freedoms) + len(freedoms))
 
 
-def _cluster_totals(values: Floats, clusters: Clusters, name: str) -> tuple[Floats, Floats]:
+def cluster_totals(values: Floats, clusters: Clusters, name: str) -> tuple[Floats, Floats]:
     """Sum and size of each cluster, sorted by these, so that what is drawn depends on no name or order."""
     names = range(len(values)) if clusters is None else clusters
     if len(names) != len(values):

@@ -13,7 +13,16 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, stats
 
-from fastpath.bootstrap import Difference, Paired, checked, macro_bootstrap, paired_gaps, tail_of
+from fastpath.bootstrap import (
+    Clusters,
+    Difference,
+    Paired,
+    checked,
+    cluster_totals,
+    macro_bootstrap,
+    paired_gaps,
+    tail_of,
+)
 
 Verdict = Literal["shown", "not shown", "refuted"]
 
@@ -62,13 +71,22 @@ def above_chance(successes: int, chances: Sequence[float]) -> float:
     return float(np.clip(stats.poisson_binom(1 - chance).cdf(len(chance) - successes), 0, 1))
 
 
-def mcnemar(base_right: Sequence[float], fast_right: Sequence[float]) -> McNemar:
-    """Exact two-sided test of "neither is better" on 0/1 outcomes (McNemar 1947, binomial form)."""
+def mcnemar(base_right: Sequence[float], fast_right: Sequence[float], clusters: Clusters = None) -> McNemar:
+    """Exact two-sided test of "neither is better" on 0/1 outcomes (McNemar 1947, binomial form).
+
+    Items of one cluster change sides together: p is how probable a difference of wins and losses this large
+    is if in every cluster it is a coin's toss which model is called base (randomisation test, Fisher 1935).
+    """
     gap = paired_gaps(base_right, fast_right, "mcnemar")
     if not np.isin([base_right, fast_right], (0, 1)).all():
         raise ValueError("mcnemar: outcomes must be 0 or 1 (wrong or right)")
-    lost, won = int((gap == 1).sum()), int((gap == -1).sum())
-    return McNemar(lost, won, float(stats.binomtest(lost, lost + won).pvalue) if lost + won else 1.0)
+    totals, _ = cluster_totals(gap, clusters, "mcnemar")
+    chances = np.ones(1)  # of every sum of +-totals, from the lowest to the highest
+    for size in np.abs(totals[totals != 0]).astype(int):
+        chances = (np.pad(chances, (0, 2 * size)) + np.pad(chances, (2 * size, 0))) / 2
+    sums = np.arange(len(chances)) - len(chances) // 2
+    p = float(chances[np.abs(sums) >= abs(round(totals.sum()))].sum())
+    return McNemar(int((gap == 1).sum()), int((gap == -1).sum()), min(p, 1.0))
 
 
 def tango(lost: int, won: int, n: int, *, confidence: float = 0.95) -> Interval:

@@ -65,7 +65,13 @@ def test_equal_models_differ_at_most_as_often_as_allowed():
     def mcnemar_errs(random) -> bool:
         return mcnemar(random.random(80) < 0.6, random.random(80) < 0.6).p < 0.05
 
+    def mcnemar_of_templates(random, by_template: bool) -> bool:
+        base, fast, clusters = clustered(random, num_clusters=40, size=20, gap=0, discordance=0.4, spread=0.3)
+        return mcnemar(base, fast, clusters if by_template else None).p < 0.05
+
     assert rate(400, bootstrap_errs) <= 0.07
+    assert rate(400, lambda random: mcnemar_of_templates(random, True)) <= 0.07
+    assert rate(400, lambda random: mcnemar_of_templates(random, False)) > 0.12  # why clusters count
     assert rate(400, mcnemar_errs) <= 0.05
 
 

@@ -72,6 +72,17 @@ def test_mcnemar_swaps_with_the_models_and_refuses_scores():
         mcnemar([0.5], [0.0])
 
 
+def test_mcnemar_of_clusters_tosses_a_coin_for_each():
+    # totals 3, 2, -1: sums of +-3 +-2 +-1 that are 4 or more, or -4 or less: 6, 4, -4, -6 of 8
+    base, fast = [1, 1, 1, 1, 1, 0, 1], [0, 0, 0, 0, 0, 1, 1]
+    assert asdict(mcnemar(base, fast, list("aaabbcc"))) == {"lost": 5, "won": 1, "p": 0.5}
+    assert mcnemar(base, fast, ["one"] * 7).p == 1  # a single template tells nothing
+    rows = outcomes(31, 14, 400)
+    for clusters in (None, range(445)):
+        assert mcnemar(*rows, clusters).p == pytest.approx(stats.binomtest(31, 45).pvalue, rel=1e-9)
+    assert mcnemar(*outcomes(900, 0, 100)).p == pytest.approx(2.0**-899)
+
+
 def test_tango_known_values():
     # Fagerland et al. 2014, airway data of Bentur et al. (1 and 7 of 21): -0.517 to -0.026
     assert (tango(1, 7, 21).low, tango(1, 7, 21).high) == pytest.approx((-0.517, -0.026), abs=5e-4)
