@@ -128,14 +128,16 @@ def main() -> int:
     parser.add_argument("--run", type=Path, help="folder of a finished run; else a made-up suite")
     parser.add_argument("--runs", type=int, default=200, help="draws of each pair of models")
     options = parser.parse_args()
+    if options.runs < 1:
+        parser.error("--runs: at least 1")
     done: list[Check] = []
 
     def work() -> None:
         suites = suites_of(options.run) if options.run else {"simple": made_up()}
         done.extend(report(suites, options.runs))
-        failed = [asdict(c) for c in done if not c.passed]
+        failed = sum(not c.passed for c in done)
         facts = {"source": str(options.run or "made up"), "runs": options.runs, "num_checks": len(done)}
-        print(json.dumps({**facts, "num_failed": len(failed), "checks": [asdict(c) for c in done]}))
+        print(json.dumps({**facts, "num_failed": failed, "checks": [asdict(c) for c in done]}))
 
     return guarded(work) or int(not all(c.passed for c in done))
 
