@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.gap import Outcomes, same_items
-from fastpath.bootstrap import Difference, bootstrap_mean, macro_bootstrap
+from fastpath.bootstrap import Difference, macro_bootstrap
 from fastpath.stats import above_chance, holm, mover, suite_gap, wilson
 
 Rows = Sequence[Mapping[str, Any]]
@@ -51,7 +51,9 @@ def dial_facts(name: str, models: Mapping[str, Outcomes], *, seed: int) -> dict[
             ends = [(levels[k][base], levels[k][label]) for k in (k_high, k_low)]
             contrasts[label] = {
                 "accuracy": _words(mover([_accuracy_gap(*end, seed=seed) for end in ends], (1, -1))),
-                "nats": _words(mover([_nats_gap(*end, seed=seed) for end in ends], (1, -1))),
+                "nats": _words(
+                    mover([_nats_gap(*end, templates=_templates(end[0]), seed=seed) for end in ends], (1, -1))
+                ),
             }
     return {
         "chance": chance,
@@ -74,12 +76,8 @@ def _level(rows: Rows, *, seed: int) -> dict[str, Any]:
     """Accuracy with its Wilson band, nats of the right answer with a bootstrap band, the short-cut rate."""
     right = int(sum(row["right"] for row in rows))
     band = wilson(right, len(rows), confidence=CONFIDENCE)
-    nats = bootstrap_mean(
-        [row["nats"] for row in rows],
-        clusters=_templates(rows),
-        seed=seed,
-        confidence=CONFIDENCE,
-    )
+    nothing = [{"nats": 0.0}] * len(rows)
+    nats = _nats_gap(nothing, rows, templates=_templates(rows), seed=seed)
     tempting = [row for row in rows if row["short_cut"] not in (None, "")]  # at k = 0 there is none
     taken = sum(row["answer"] == row["short_cut"] for row in tempting)
     return {
@@ -98,11 +96,9 @@ def _accuracy_gap(base: Rows, fast: Rows, *, seed: int) -> Difference:
     return suite_gap({"level": (sides[0], sides[1], _templates(base))}, seed=seed, confidence=CONFIDENCE)
 
 
-def _nats_gap(base: Rows, fast: Rows, *, seed: int) -> Difference:
+def _nats_gap(base: Rows, fast: Rows, *, templates: list[str] | None, seed: int) -> Difference:
     sides = [[row["nats"] for row in rows] for rows in (fast, base)]  # more nats: worse
-    return macro_bootstrap(
-        {"level": (sides[0], sides[1], _templates(base))}, seed=seed, confidence=CONFIDENCE
-    )
+    return macro_bootstrap({"level": (*sides, templates)}, seed=seed, confidence=CONFIDENCE)
 
 
 def _templates(rows: Rows) -> list[str] | None:

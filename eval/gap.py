@@ -52,7 +52,7 @@ def _mean_facts(counted: Mapping[str, Paired], *, seed: int) -> dict[str, Any]:
 
 
 def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[str, Any]:
-    """Gap of one task: accuracies, difference with its 95 % interval clustered by template, exact McNemar.
+    """Gap of one task: accuracies, difference with its 95 % interval and exact McNemar, by template.
 
     Items that share a source (steps of one problem) are not independent: no McNemar test for these."""
     b, f, clusters = _paired(name, base, fast)
@@ -68,7 +68,7 @@ def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[
         **_gap(suite_gap({name: (b, f, clusters)}, seed=seed, confidence=0.95)),
     }
     if set(b) | set(f) <= {0.0, 1.0}:
-        test = mcnemar(b, f)
+        test = mcnemar(b, f, clusters)
         base_ends = wilson(int(sum(b)), len(b))
         independent = tango(test.lost, test.won, len(b))
         p_above = above_chance(int(sum(b)), [base["chance"]] * len(b)) if base["chance"] else 0.0

@@ -72,7 +72,8 @@ def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
 
 LEGEND = (
     "points lost: accuracy of the base minus the variant's; kept: share of the accuracy above chance; "
-    "lost / won: items that only the base / the variant got right; p: exact McNemar test, Holm over the suite"
+    "lost / won: items that only the base / the variant got right; "
+    "p: exact McNemar test by template, Holm over the suite"
 )
 
 

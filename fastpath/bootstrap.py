@@ -1,4 +1,4 @@
-"""Means, gaps and ratios with bootstrap intervals over clusters; stats.py builds the tests on them.
+"""Gaps and ratios with bootstrap intervals over clusters; stats.py builds the tests on them.
 
 Items made from one template, problem or document resemble each other: that name is their cluster, and whole
 clusters are resampled.
@@ -20,46 +20,16 @@ Paired = tuple[Sequence[float], Sequence[float], Clusters]
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A mean with its interval, and how many independent units (clusters, else items) it rests on."""
+class Difference:
+    """base - fast with its interval (positive: fast is worse), and how many independent units it rests on."""
 
     value: float
     low: float
     high: float
     confidence: float
     num_units: int
-    """1: some task has a single unit, its spread is unknown and the interval is the whole possible range."""
-
-
-class Difference(Estimate):
-    """base - fast with its interval: positive means that fast is worse."""
-
-
-def bootstrap_mean(
-    values: Sequence[float],
-    *,
-    clusters: Clusters = None,
-    draws: int = 4000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Estimate:
-    """Mean of per-item values (any unit) with a bootstrap interval over clusters; see macro_bootstrap."""
-    value = checked(values, "values")
-    bounds = (0.0, 1.0) if _in_unit_range(value) else None
-    return _bootstrap({"values": (value, clusters)}, bounds, draws, seed, confidence)
-
-
-def paired_bootstrap(
-    base: Sequence[float],
-    fast: Sequence[float],
-    *,
-    clusters: Clusters = None,
-    draws: int = 4000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Difference:
-    """Mean of base - fast with a bootstrap interval over clusters; see macro_bootstrap."""
-    return macro_bootstrap({"items": (base, fast, clusters)}, draws=draws, seed=seed, confidence=confidence)
+    """Clusters, else items. 1: some task has a single one, its spread is unknown, and the interval is the
+    whole possible range."""
 
 
 def macro_bootstrap(
@@ -78,8 +48,7 @@ def macro_bootstrap(
         name: (paired_gaps(base, fast, name), clusters) for name, (base, fast, clusters) in groups.items()
     }
     limited = all(_in_unit_range(side) for base, fast, _ in groups.values() for side in (base, fast))
-    estimate = _bootstrap(strata, (-1.0, 1.0) if limited else None, draws, seed, confidence)
-    return Difference(**vars(estimate))
+    return _bootstrap(strata, (-1.0, 1.0) if limited else None, draws, seed, confidence)
 
 
 def bootstrap_ratio(
@@ -106,12 +75,12 @@ def _bootstrap(
     draws: int,
     seed: int,
     confidence: float,
-) -> Estimate:
+) -> Difference:
     """The mean over strata of each one's mean; `bounds` is the whole possible range, where there is one."""
     tail, random = tail_of(confidence), np.random.default_rng(seed)
     values, deviations, variances, freedoms = [], [], [], []
     for name in sorted(strata):
-        totals, sizes = _cluster_totals(*strata[name], name)
+        totals, sizes = cluster_totals(*strata[name], name)
         values.append(float(totals.sum() / sizes.sum()))
         freedoms.append(len(totals) - 1)
         if len(totals) > 1:
@@ -122,15 +91,15 @@ def _bootstrap(
             raise ValueError(f"{name}: one cluster only, so its mean has no interval; it takes 2 or more")
     value = math.fsum(values) / len(values)
     if bounds is not None and min(freedoms) == 0:
-        return Estimate(value, *bounds, confidence, 1)
+        return Difference(value, *bounds, confidence, 1)
     pooled = sum(v**2 / f for v, f in zip(variances, freedoms, strict=True))
     freedom = sum(variances) ** 2 / pooled if pooled else sum(freedoms)
     tail = stats.norm.cdf(stats.t.ppf(tail, freedom))
     low, high = np.clip(value + np.quantile(sum(deviations), (tail, 1 - tail)), *(bounds or (None, None)))
-    return Estimate(value, float(low), float(high), confidence, sum(freedoms) + len(freedoms))
+    return Difference(value, float(low), float(high), confidence, sum(freedoms) + len(freedoms))
 
 
-def _cluster_totals(values: Floats, clusters: Clusters, name: str) -> tuple[Floats, Floats]:
+def cluster_totals(values: Floats, clusters: Clusters, name: str) -> tuple[Floats, Floats]:
     """Sum and size of each cluster, sorted by these, so that what is drawn depends on no name or order."""
     names = range(len(values)) if clusters is None else clusters
     if len(names) != len(values):

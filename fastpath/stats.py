@@ -2,7 +2,7 @@
 
 Both models answer the same items, so everything is paired: outcome i of base and of fast belong to item i.
 A gap is base - fast (positive: fast is worse), in the unit of the outcomes (0.02 = 2 points of accuracy).
-How often each claim errs is measured by simulation in tests/test_stats.py.
+How often each claim errs is measured by simulation in tests/test_error_rates.py and benchmarks/aa.py.
 """
 
 import math
@@ -13,9 +13,18 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, stats
 
-from fastpath.bootstrap import Difference, Paired, checked, macro_bootstrap, paired_gaps, tail_of
+from fastpath.bootstrap import (
+    Clusters,
+    Difference,
+    Paired,
+    checked,
+    cluster_totals,
+    macro_bootstrap,
+    paired_gaps,
+    tail_of,
+)
 
-Verdict = Literal["shown", "not shown", "refuted", "floor"]
+Verdict = Literal["shown", "not shown", "refuted"]
 
 
 @dataclass(frozen=True)
@@ -62,13 +71,22 @@ def above_chance(successes: int, chances: Sequence[float]) -> float:
     return float(np.clip(stats.poisson_binom(1 - chance).cdf(len(chance) - successes), 0, 1))
 
 
-def mcnemar(base_right: Sequence[float], fast_right: Sequence[float]) -> McNemar:
-    """Exact two-sided test of "neither is better" on 0/1 outcomes (McNemar 1947, binomial form)."""
+def mcnemar(base_right: Sequence[float], fast_right: Sequence[float], clusters: Clusters = None) -> McNemar:
+    """Exact two-sided test of "neither is better" on 0/1 outcomes (McNemar 1947, binomial form).
+
+    Items of one cluster change sides together: p is how probable a difference of wins and losses this large
+    is if in every cluster it is a coin's toss which model is called base (randomisation test, Fisher 1935).
+    """
     gap = paired_gaps(base_right, fast_right, "mcnemar")
     if not np.isin([base_right, fast_right], (0, 1)).all():
         raise ValueError("mcnemar: outcomes must be 0 or 1 (wrong or right)")
-    lost, won = int((gap == 1).sum()), int((gap == -1).sum())
-    return McNemar(lost, won, float(stats.binomtest(lost, lost + won).pvalue) if lost + won else 1.0)
+    totals, _ = cluster_totals(gap, clusters, "mcnemar")
+    chances = np.ones(1)  # of every sum of +-totals, from the lowest to the highest
+    for size in np.abs(totals[totals != 0]).astype(int):
+        chances = (np.pad(chances, (0, 2 * size)) + np.pad(chances, (2 * size, 0))) / 2
+    sums = np.arange(len(chances)) - len(chances) // 2
+    p = float(chances[np.abs(sums) >= abs(round(totals.sum()))].sum())
+    return McNemar(int((gap == 1).sum()), int((gap == -1).sum()), min(p, 1.0))
 
 
 def tango(lost: int, won: int, n: int, *, confidence: float = 0.95) -> Interval:
@@ -132,16 +150,14 @@ def mover(gaps: Sequence[Difference], weights: Sequence[float]) -> Difference:
     return Difference(value, value - math.sqrt(below), value + math.sqrt(above), gaps[0].confidence, units)
 
 
-def non_inferiority(
-    gap: Difference, *, margin: float, alpha: float = 0.05, base_above_chance: bool = True
-) -> NonInferiority:
+def non_inferiority(gap: Difference, *, margin: float, alpha: float = 0.05) -> NonInferiority:
     """Verdict on "essentially unchanged": is fast less than `margin` (unit of the gap) worse than base?
 
     shown: "the gap is `margin` or more" is rejected at one-sided `alpha`: the upper end of the 1 - 2 alpha
     interval is below the margin. refuted: its lower end is above the margin, the loss is known to be larger.
-    not shown: the margin lies inside; more items may tell (items_needed). floor: the base is not above
-    chance, had nothing to lose, and there is no verdict. That no difference was found is never evidence of
-    no change. Raises ValueError if the confidence of the gap is not 1 - 2 alpha, or the margin not positive.
+    not shown: the margin lies inside; more items may tell (items_needed). That no difference was found is
+    never evidence of no change. Raises ValueError if the confidence of the gap is not 1 - 2 alpha, or the
+    margin not positive.
     """
     if margin <= 0:
         raise ValueError(f"margin: must be above 0, got {margin}")
@@ -150,7 +166,7 @@ def non_inferiority(
             f"a test at {alpha} needs the {1 - 2 * alpha:.4g} interval, got {gap.confidence:.4g}"
         )
     verdict: Verdict = "shown" if gap.high < margin else "refuted" if gap.low > margin else "not shown"
-    return NonInferiority(verdict if base_above_chance else "floor", margin, gap)
+    return NonInferiority(verdict, margin, gap)
 
 
 def items_needed(
@@ -165,10 +181,30 @@ def items_needed(
         raise ValueError(
             f"true_gap {true_gap} is not below the margin {margin}: no number of items is enough"
         )
+    z = stats.norm.isf(alpha) + stats.norm.ppf(power)
+    return max(1, math.ceil(z**2 * _variance(discordance, true_gap) / (margin - true_gap) ** 2))
+
+
+def power_of(
+    num_items: int, discordance: float, margin: float, *, true_gap: float = 0.0, alpha: float = 0.05
+) -> float:
+    """Probability that `num_items` independent items tell a gap of `true_gap` from `margin`, on its side.
+
+    The inverse of items_needed. With margin 0 and alpha 0.025: how often a 95 % interval finds the gap.
+    Raises ValueError unless num_items >= 1 and |true_gap| <= discordance <= 1.
+    """
+    if num_items < 1:
+        raise ValueError(f"num_items: must be 1 or more, got {num_items}")
+    error = math.sqrt(_variance(discordance, true_gap) / num_items)
+    distance = abs(margin - true_gap)
+    return float(stats.norm.cdf(distance / error - stats.norm.isf(alpha))) if error else float(distance > 0)
+
+
+def _variance(discordance: float, true_gap: float) -> float:
+    """Of the difference of one pair of 0/1 outcomes."""
     if not abs(true_gap) <= discordance <= 1:
         raise ValueError(f"discordance: must lie between |true_gap| and 1, got {discordance}")
-    z = stats.norm.isf(alpha) + stats.norm.ppf(power)
-    return max(1, math.ceil(z**2 * (discordance - true_gap**2) / (margin - true_gap) ** 2))
+    return discordance - true_gap**2
 
 
 def holm(ps: Sequence[float]) -> list[float]:
