@@ -1,8 +1,9 @@
 """lm-eval is the engine; this file and lm.py are the only ones that call it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +20,52 @@ from fastpath.config import EvalConfig
 from fastpath.errors import ConfigError
 
 OUR_TASKS = Path(__file__).parent / "tasks"
-
+SUITES = ("simple", "complex", "knowledge", "depth")
 
 Suites = dict[str, dict[str, Any]]
 """{suite: {task name: lm-eval task}}."""
 
 
 def load_suites(config: EvalConfig, *, seed: int) -> Suites:
-    """{"simple": {task name: lm-eval task}, "complex": {...}}, groups expanded.
+    """{"simple": {task name: lm-eval task}, "complex": {...}, ...}, groups expanded; empty suites left out.
 
-    Raises ConfigError naming an unknown task, one that has no items, or one that stands in both suites.
+    Raises ConfigError naming an unknown task, one that has no items, or one that stands in two suites.
     """
-    _silence()
-    manager, own = _manager(config, seed), own_tasks(config.data)
-    suites = {}
-    for key, names in (("simple", config.simple), ("complex", config.complex)):
-        if not names and not own[key]:
+    silence()
+    manager, own = task_manager(config, seed), own_tasks(config.data)
+    suites: Suites = {}
+    for key in SUITES:
+        if specs := specs_of(config, key, own):
+            suites[key] = load_tasks(manager, key, specs, seed=seed, shots=config.shots)
+    check_disjoint(suites)
+    for name, task in suites.get("depth", {}).items():
+        if any(doc.get("k") is None for doc in task.eval_docs):
             raise ConfigError(
-                f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}, "
-                f"or give eval.data lines of this suite"
+                f"eval.depth: task {name} is no depth dial: its items have no number of steps k"
             )
-        suites[key] = _load(manager, key, [*names, *own[key]], seed=seed, shots=config.shots)
-    if both := sorted(suites["simple"].keys() & suites["complex"].keys()):
-        raise ConfigError(f"eval.complex: {both[0]} is in the simple suite as well")
     return suites
 
 
-def _manager(config: EvalConfig, seed: int) -> TaskManager:
+def specs_of(config: EvalConfig, key: str, own: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """What the recipe names for a suite: names of lm-eval, and tasks of the user's own lines."""
+    specs = [*getattr(config, key), *own.get(key, ())]
+    if not specs and key in ("simple", "complex"):
+        raise ConfigError(
+            f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}, "
+            f"or give eval.data lines of this suite"
+        )
+    return specs
+
+
+def check_disjoint(suites: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ConfigError naming a task that stands in two suites."""
+    for one, other in combinations(suites, 2):
+        if both := sorted(suites[one].keys() & suites[other].keys()):
+            raise ConfigError(f"eval.{other}: {both[0]} is in the {one} suite as well")
+
+
+def task_manager(config: EvalConfig, seed: int) -> TaskManager:
+    """lm-eval's index of tasks: ours and the user's, and its own only if one of these is asked for."""
     for path in config.include_path:
         if not Path(path).is_dir():
             raise ConfigError(f"eval.include_path: no such folder: {path}")
@@ -58,19 +78,27 @@ def _manager(config: EvalConfig, seed: int) -> TaskManager:
     paths: list[str | Path] = [OUR_TASKS, *config.include_path]
     facts: Any = {"items_seed": seed, "num_items": config.items_per_task}
     ours = TaskManager(include_path=paths, include_defaults=False, metadata=facts)
-    others = [n for n in (*config.simple, *config.complex) if n not in ours.all_tasks]
+    others = [n for key in SUITES for n in getattr(config, key) if n not in ours.all_tasks]
     if all(name.startswith("fastpath_") for name in others):  # none, or misspelt ones of ours
         return ours
     return TaskManager(include_path=paths, metadata=facts)  # reads some 10,000 YAML files: seconds
 
 
-def _load(manager: TaskManager, key: str, specs: Sequence[Any], *, seed: int, shots: int) -> dict[str, Any]:
+def check_known(manager: TaskManager, key: str, specs: Sequence[Any]) -> None:
+    """Raise ConfigError naming the first task that lm-eval does not know."""
     for name in specs:
         if isinstance(name, str) and name not in manager.all_tasks:
             ours = ", ".join(n for n in manager.all_tasks if n.startswith("fastpath_"))
             raise ConfigError(
                 f"eval.{key}: unknown task {name!r}; ours are {ours}; others: `lm_eval ls tasks`"
             )
+
+
+def load_tasks(
+    manager: TaskManager, key: str, specs: Sequence[Any], *, seed: int, shots: int
+) -> dict[str, Any]:
+    """{task name: lm-eval task}, its items made or downloaded. Raises ConfigError naming what cannot be."""
+    check_known(manager, key, specs)
     try:
         tasks = manager.load(list(specs))["tasks"]
     except Exception as error:  # a stranger's task may fail in any way
@@ -122,7 +150,8 @@ def num_requests(task: Any, config: EvalConfig) -> int:
     return docs * len(task.doc_to_choice(task.eval_docs[0]))
 
 
-def _silence() -> None:
+def silence() -> None:
+    """lm-eval's advice and bars off: ours say what is running."""
     for name in ("lm_eval", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     lm_eval.api.task.tqdm = partial(tqdm, disable=True)  # a bar a task for prompts joined in no time

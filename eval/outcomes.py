@@ -7,7 +7,10 @@ import numpy as np
 
 from fastpath.errors import ConfigError
 
-PRIMARY_METRICS = ("acc", "exact_match", "acc_norm")  # the first that a task reports for each item
+# The first that a task reports for each item, 0 or 1. acc before acc_norm: the norm rewards long choices.
+# exact_match before minerva_math's math_verify, the wider match. ifeval: every instruction of a
+# prompt was followed. swde, fda, squad_completion: the value stands in what was written.
+PRIMARY_METRICS = ("acc", "exact_match", "acc_norm", "prompt_level_strict_acc", "contains")
 
 
 def outcomes(task: Any, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:

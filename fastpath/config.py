@@ -88,6 +88,10 @@ class EvalConfig(Section):
     """lm-eval tasks or groups of the simple suite."""
     complex: tuple[str, ...] = ("fastpath_complex",)
     """lm-eval tasks or groups of the complex suite."""
+    knowledge: tuple[str, ...] = ()
+    """Tasks of stored knowledge, reported apart: in either suite they would hide the gap."""
+    depth: tuple[str, ...] = ("fastpath_depth",)
+    """Depth dials: tasks whose items say how many dependent steps k they take."""
     data: tuple[str, ...] = ()
     """Your own requests: JSON lines of prompt, answer, suite (simple or complex) and, if any, choices."""
     items_per_task: int = Field(default=40, ge=1)

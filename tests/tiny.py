@@ -49,7 +49,7 @@ def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None
         "simple_tasks": ["doc_type", "one_hop"], "complex_tasks": ["arithmetic", "worked"],
     } | (prune or {})  # fmt: skip
     evaluation = {
-        "simple": ["fastpath_doc_type"], "complex": ["fastpath_arithmetic", "fastpath_worked"],
+        "simple": ["fastpath_doc_type"], "complex": ["fastpath_arithmetic", "fastpath_worked"], "depth": [],
         "items_per_task": 6, "speed": {"prompt_tokens": 8, "new_tokens": 2},
     } | sections.pop("eval", {})  # fmt: skip
     data = {"out": str(out), "model": {"name": str(model)}, "prune": small, "eval": evaluation, **sections}
@@ -60,6 +60,7 @@ def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None
 def run_stage(stage: str, *arguments: str | Path) -> int:
     """`python -m stage --config ...` in this process; its exit code."""
     from eval import report
+    from eval.dry_run import preview
     from eval.run import run as evaluate
     from prune.run import run as prune
     from prune.show import show
@@ -67,4 +68,4 @@ def run_stage(stage: str, *arguments: str | Path) -> int:
     run, shown = {"prune": (prune, show), "eval": (evaluate, report.show)}[stage]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [stage, "--config", *map(str, arguments)])
-        return cli.main(stage, run, shown)
+        return cli.main(stage, run, shown, preview=preview if stage == "eval" else None)
