@@ -16,33 +16,38 @@ from fastpath.stats import (
     wilson,
 )
 
+KINDS = ("likelihood", "generation")
 Outcomes = Mapping[str, Any]
 """One model on one task, as harness.evaluate_task gives it."""
 
 
 def suite_facts(base: Mapping[str, Outcomes], fast: Mapping[str, Outcomes], *, seed: int) -> dict[str, Any]:
-    """Gap of one suite: every task, and the mean over the tasks on which the base is above chance.
+    """Gap of one suite: every task, and means over the tasks on which the base is above chance.
 
-    A task on which the base is at chance cannot show a gap: it is marked and left out of the mean.
+    One mean a kind: choosing among answers (likelihood) and writing them (generation) are reported apart, for
+    the first hides damage that the second shows. A task on which the base is at chance cannot show a gap: it
+    is marked and left out.
     """
     tasks = {name: task_facts(name, base[name], fast[name], seed=seed) for name in base}
     tested = [name for name, task in tasks.items() if "mcnemar_p" in task and not task["floor"]]
     for name, p in zip(tested, holm([tasks[name]["mcnemar_p"] for name in tested]), strict=True):
         tasks[name]["holm_p"] = p
     counted = {name: _paired(name, base[name], fast[name]) for name in base if not tasks[name]["floor"]}
-    if not counted:
-        return {"tasks": tasks, "mean": None}
-    gap = suite_gap(counted, seed=seed, confidence=0.95)
+    means = {}
+    for kind in KINDS:
+        if chosen := {name: pair for name, pair in counted.items() if tasks[name]["kind"] == kind}:
+            means[kind] = _mean_facts(chosen, seed=seed)
+    return {"tasks": tasks, "means": means}
+
+
+def _mean_facts(counted: Mapping[str, Paired], *, seed: int) -> dict[str, Any]:
     outcomes = list(counted.values())
     return {
-        "tasks": tasks,
-        "mean": {
-            "num_tasks": len(counted),
-            "num_items": sum(len(b) for b, _, _ in outcomes),
-            "base_accuracy": _macro([b for b, _, _ in outcomes]),
-            "fast_accuracy": _macro([f for _, f, _ in outcomes]),
-            **_gap(gap),
-        },
+        "num_tasks": len(counted),
+        "num_items": sum(len(b) for b, _, _ in outcomes),
+        "base_accuracy": _macro([b for b, _, _ in outcomes]),
+        "fast_accuracy": _macro([f for _, f, _ in outcomes]),
+        **_gap(suite_gap(counted, seed=seed, confidence=0.95)),
     }
 
 
@@ -53,6 +58,7 @@ def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[
     b, f, clusters = _paired(name, base, fast)
     facts: dict[str, Any] = {
         "metric": base["metric"],
+        "kind": base["kind"],
         "num_items": len(b),
         "num_sources": len({row["source"] for row in base["rows"]}),
         "num_templates": len(set(clusters or ())),
@@ -130,13 +136,18 @@ def _gap(difference: Difference) -> dict[str, float]:
     return {"gap": difference.value, "gap_low": difference.low, "gap_high": difference.high}
 
 
-def _paired(name: str, base: Outcomes, fast: Outcomes) -> Paired:
-    """Outcomes of both models, item by item. Raises RunError if they did not answer the same items."""
+def same_items(name: str, base: Outcomes, fast: Outcomes) -> None:
+    """Raise RunError if base and variant did not answer the same items."""
     base_ids, fast_ids = ([row["id"] for row in side["rows"]] for side in (base, fast))
     if base_ids != fast_ids:
         raise RunError(
             f"{name}: base and variant answered different items; delete the eval folder and run again"
         )
+
+
+def _paired(name: str, base: Outcomes, fast: Outcomes) -> Paired:
+    """Outcomes of both models, item by item."""
+    same_items(name, base, fast)
     return (
         [row["right"] for row in base["rows"]],
         [row["right"] for row in fast["rows"]],

@@ -1,7 +1,7 @@
 """lm-eval is the engine; this file and lm.py are the only ones that call it."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +20,7 @@ from fastpath.config import EvalConfig
 from fastpath.errors import ConfigError
 
 OUR_TASKS = Path(__file__).parent / "tasks"
-SUITES = ("simple", "complex", "knowledge", "depth")
+SUITES = ("simple", "complex", "depth", "knowledge")
 
 Suites = dict[str, dict[str, Any]]
 """{suite: {task name: lm-eval task}}."""
@@ -39,10 +39,9 @@ def load_suites(config: EvalConfig, *, seed: int) -> Suites:
             suites[key] = load_tasks(manager, key, specs, seed=seed, shots=config.shots)
     check_disjoint(suites)
     for name, task in suites.get("depth", {}).items():
-        if any(doc.get("k") is None for doc in task.eval_docs):
-            raise ConfigError(
-                f"eval.depth: task {name} is no depth dial: its items have no number of steps k"
-            )
+        depths = {doc.get("k") for doc in task.eval_docs}
+        if None in depths or len(depths) < 2:
+            raise ConfigError(f"eval.depth: {name} is no depth dial: its items have no `k`, or all the same")
     return suites
 
 
@@ -76,7 +75,11 @@ def task_manager(config: EvalConfig, seed: int) -> TaskManager:
                 reason = " ".join(str(error).split())
                 raise ConfigError(f"eval.include_path: {file}: cannot be read ({reason:.100})") from None
     paths: list[str | Path] = [OUR_TASKS, *config.include_path]
-    facts: Any = {"items_seed": seed, "num_items": config.items_per_task}
+    facts: Any = {
+        "items_seed": seed,
+        "num_items": config.items_per_task,
+        "items_per_level": config.items_per_level,
+    }
     ours = TaskManager(include_path=paths, include_defaults=False, metadata=facts)
     others = [n for key in SUITES for n in getattr(config, key) if n not in ours.all_tasks]
     if all(name.startswith("fastpath_") for name in others):  # none, or misspelt ones of ours
@@ -121,11 +124,8 @@ def load_tasks(
     return tasks
 
 
-def evaluate_task(
-    model: Any, tokenizer: Any, task: Any, config: EvalConfig, *, advance: Callable[[float], None]
-) -> dict[str, Any]:
+def evaluate_task(lm: FastLM, task: Any, config: EvalConfig) -> dict[str, Any]:
     """Every item's outcome, as outcomes.outcomes gives it."""
-    lm = FastLM(model, tokenizer, batch_size=config.batch_size, advance=advance)
     # Not simple_evaluate: for each task it reads 10,000 YAML files and runs tools that describe the machine.
     results = evaluate(
         lm=lm,

@@ -49,11 +49,20 @@ class FastLM(HFLM):
         **settings: Any,
     ) -> None:
         super().__init__(pretrained=pretrained, tokenizer=tokenizer, **settings)
-        self._advance = advance
+        self.advance = advance
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
         """As lm-eval's, silent: progress is shown by whoever built this model."""
         return super().loglikelihood(requests, disable_tqdm=True)
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = True) -> list[str]:
+        """As lm-eval's, silent."""
+        return super().generate_until(requests, disable_tqdm=True)
+
+    def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **settings: Any) -> Tensor:
+        tokens = super()._model_generate(context, max_length, stop, **settings)
+        self.advance(len(context))
+        return tokens
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = True, override_bs: int | None = None
@@ -70,7 +79,7 @@ class FastLM(HFLM):
         return answers
 
     def _answers(self, requests: Sequence[Request], *, batch_size: int) -> list[Answer]:
-        return self._score(requests, batch_size, *self._abilities, self._advance)[0]
+        return self._score(requests, batch_size, *self._abilities, self.advance)[0]
 
     @torch.no_grad()
     def _score(

@@ -1,9 +1,11 @@
 """What lm-eval logged of a task -> a row an item: right or wrong, the answer, nats of the right answer."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from fastpath.errors import ConfigError
 
@@ -14,9 +16,10 @@ PRIMARY_METRICS = ("acc", "exact_match", "acc_norm", "prompt_level_strict_acc", 
 
 
 def outcomes(task: Any, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """{"metric", "filter", "chance", "rows": [{"id", "k", "right", ...}], "control": prose nats a byte}.
+    """{"metric", "filter", "kind", "chance", "rows": [{"id", "right", ...}], "control": prose nats a byte}.
 
-    A task with several filters logs every item once for each: the first filter counts.
+    A task with several filters logs every item once for each: the first filter counts. Chance is what a guess
+    among the choices gets; where the model writes, what the best constant answer gets, or what the items say.
     """
     first = samples[0]["filter"]
     samples = sorted((s for s in samples if s["filter"] == first), key=lambda s: s["doc_id"])
@@ -24,11 +27,11 @@ def outcomes(task: Any, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     metric = next((m for m in PRIMARY_METRICS if scored and m in scored[0]), None)
     if metric is None:
         raise ConfigError(f"{task.config.task}: reports none of {', '.join(PRIMARY_METRICS)} for its items")
-    chances = [1 / len(task.doc_to_choice(s["doc"])) for s in scored] if _is_choice(task) else []
     return {
         "metric": metric,
         "filter": first,
-        "chance": float(np.mean(chances)) if chances else 0.0,
+        "kind": "generation" if task.OUTPUT_TYPE == "generate_until" else "likelihood",
+        "chance": _chance(task, scored),
         "rows": [_row(task, s, metric) for s in scored],
         "control": [s["prose_nats_per_byte"] for s in samples if "prose_nats_per_byte" in s],
     }
@@ -38,6 +41,20 @@ def _is_choice(task: Any) -> bool:
     return task.OUTPUT_TYPE == "multiple_choice"
 
 
+def _chance(task: Any, samples: Sequence[dict[str, Any]]) -> float:
+    if _is_choice(task):
+        return float(np.mean([1 / len(task.doc_to_choice(s["doc"])) for s in samples]))
+    if task.OUTPUT_TYPE != "generate_until":
+        return 0.0
+    told = [s["doc"]["chance"] for s in samples if "chance" in s["doc"]]
+    if told:
+        return float(np.mean(told))
+    # Only a text is an answer that could always be given: ifeval's target is 0 for every item.
+    targets = Counter(s["target"] for s in samples if isinstance(s["target"], str))
+    most = max(targets.values(), default=0)
+    return most / len(samples) if most > 1 else 0.0
+
+
 def _row(task: Any, sample: dict[str, Any], metric: str) -> dict[str, Any]:
     doc = sample["doc"]
     row = {
@@ -45,6 +62,7 @@ def _row(task: Any, sample: dict[str, Any], metric: str) -> dict[str, Any]:
         "template": str(doc.get("template", sample["doc_id"])),
         "source": str(doc.get("source", sample["doc_id"])),
         "k": doc.get("k"),
+        "short_cut": doc.get("short_cut"),
         "right": float(sample[metric]),
         "prompt": _prompt(sample),
         "target": str(sample["target"]),
@@ -52,11 +70,12 @@ def _row(task: Any, sample: dict[str, Any], metric: str) -> dict[str, Any]:
     responses = sample["filtered_resps"]
     if _is_choice(task):
         choices = [str(choice) for choice in task.doc_to_choice(doc)]
-        nats = [-float(response[0]) for response in responses[: len(choices)]]
-        row["answer"] = choices[int(np.argmin(nats))]
+        nats = np.array([-float(response[0]) for response in responses[: len(choices)]])
+        row["answer"] = choices[int(nats.argmin())]
         gold = _gold(sample["target"], choices)
         if gold is not None:
-            row |= {"target": choices[gold], "nats": nats[gold]}
+            share = float(np.exp(-nats[gold] - logsumexp(-nats)))
+            row |= {"target": choices[gold], "nats": float(nats[gold]), "share": share}
     elif task.OUTPUT_TYPE == "loglikelihood":
         nats, greedy = -float(responses[0][0]), responses[0][1]
         row |= {"answer": row["target"].strip() if greedy else "(something else)", "nats": nats}

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from eval.plots import gap_plot, score_plot
-from eval.tables import Table, claim_words, gap_table, points, speed_table
+from eval.tables import KIND_WORDS, Table, claim_words, gap_table, points, speed_table
 from fastpath.cli import console, guarded
 from fastpath.errors import RunError
 from fastpath.plan import Plan, Scores, read_plan, read_scores, spans_of
 from fastpath.runs import read_json, write_text
 
+RESULTS_VERSION = 2
 NUM_DISAGREEMENTS = 10
 
 
@@ -30,9 +31,10 @@ def write_report(folder: Path) -> None:
 def read_facts(folder: Path) -> dict[str, Any]:
     """Everything the report shows: results, disagreements, scores and plan of the prune stage."""
     results = read_json(folder / "results.json")
-    if results.get("version") != 1:
+    if results.get("version") != RESULTS_VERSION:
         raise RunError(
-            f"{folder / 'results.json'}: version {results.get('version')!r}, this code reads version 1"
+            f"{folder / 'results.json'}: version {results.get('version')!r}, "
+            f"this code reads version {RESULTS_VERSION}"
         )
     facts = {
         "name": folder.parent.name,
@@ -121,9 +123,10 @@ def headlines(facts: dict[str, Any]) -> list[str]:
     for label, variant in facts["results"]["variants"].items():
         lines.append(claim_words(variant["claim"], label))
         for suite in ("simple", "complex"):
-            if mean := variant[suite]["mean"]:
+            for kind, mean in variant[suite]["means"].items():
                 lines.append(
-                    f"{suite.capitalize()} suite, {label}: {mean['base_accuracy']:.3f} -> "
+                    f"{suite.capitalize()} suite, {KIND_WORDS[kind]}, {label}: "
+                    f"{mean['base_accuracy']:.3f} -> "
                     f"{mean['fast_accuracy']:.3f}, {points(mean['gap'])} points lost "
                     f"(95 % {points(mean['gap_low'])} to {points(mean['gap_high'])})."
                 )
@@ -218,8 +221,8 @@ def _headline(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
     line: dict[str, Any] = {"report": str(folder / "report.html")}
     for label, variant in results["variants"].items():
         line[label] = {
-            "simple_gap": (variant["simple"]["mean"] or {}).get("gap"),
-            "complex_gap": (variant["complex"]["mean"] or {}).get("gap"),
+            "simple_gap": variant["claim"].get("gap"),
+            **{f"complex_{kind}_gap": mean["gap"] for kind, mean in variant["complex"]["means"].items()},
             "simple_unchanged": variant["claim"]["verdict"],
             "decode_speed_ratio": results["speed"]["ratios"][label]["decode_tokens_per_second"],
         }

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.answers import answer
+from eval.depth import depth_facts
 from eval.gap import claim_facts, suite_facts
 from eval.harness import Suites, evaluate_task, load_suites, num_requests
-from eval.report import gap_markdown, write_report
+from eval.panel import Panel
+from eval.report import RESULTS_VERSION, gap_markdown, write_report
 from eval.speed import measure_speed
 from eval.zoo import BASE, Zoo, check_same_weights, find_models
 from fastpath.card import write_card
@@ -25,6 +27,9 @@ from fastpath.sources import Source
 
 log = logging.getLogger("fastpath")
 
+ITEM_KEYS = ("id", "template", "source", "k", "prompt", "target", "short_cut")
+ANSWER_KEYS = ("right", "answer", "nats", "share")
+
 
 def run(recipe: Recipe) -> Path:
     """Evaluate the base and its variants; return the stage's folder: results.json, items.jsonl, report.html.
@@ -33,7 +38,7 @@ def run(recipe: Recipe) -> Path:
     failed after all others are done; the rerun does only these.
     """
     config = recipe.eval or EvalConfig()
-    sources = find_models(recipe, config)
+    sources, digests = find_models(recipe, config)
     suites = load_suites(config, seed=recipe.seed)
     device = pick_device(recipe.model)
     dtype, reason = pick_dtype(recipe.model, device)
@@ -41,7 +46,7 @@ def run(recipe: Recipe) -> Path:
     zoo.check_vocabularies()
     zoo.check_positions(config.speed)
     with stage_folder(recipe, "eval") as out:
-        check_same_weights(out, sources)
+        check_same_weights(out, digests)
         if is_done(out):
             write_cards(out, config, sources)
             log.info("%s: already done; this is the saved result", out)
@@ -49,10 +54,7 @@ def run(recipe: Recipe) -> Path:
         log.info("eval: %s in %s on %s (%s)", " and ".join(sources), str(dtype)[6:], device, reason)
         if kept := len(list(out.glob("outcomes/*/*.json"))):
             log.info("going on: %d of %d tasks are done", kept, len(sources) * sum(map(len, suites.values())))
-        outcomes, failed = {}, []
-        for label in sources:
-            outcomes[label], faults = evaluate_model(zoo, label, suites, config, out=out)
-            failed += faults
+        outcomes, failed = evaluate_models(zoo, suites, config, out=out)
         if failed:
             raise TaskError(
                 f"{'; '.join(failed)}; all other tasks are done, the same command tries these again"
@@ -64,11 +66,12 @@ def run(recipe: Recipe) -> Path:
         speed = step(out, "speed.json", lambda: _speed(zoo, config, recipe.seed))
         variants = [label for label in sources if label != BASE]
         results = {
-            "version": 1,
+            "version": RESULTS_VERSION,
             "base": recipe.model.name,
             "seed": recipe.seed,
             "models": {label: str(source.folder) for label, source in sources.items()},
             "variants": {label: compare(outcomes, label, config, seed=recipe.seed) for label in variants},
+            "depth": depth_facts(by_dial(outcomes), seed=recipe.seed),
             "speed": speed,
             "answers": {"prompt": config.prompt, **answers},
         }
@@ -88,33 +91,37 @@ def write_cards(out: Path, config: EvalConfig, sources: Mapping[str, Source]) ->
             write_card(folder, read_plan(folder.parent / "plan.json"), gap_markdown(out, label))
 
 
-def evaluate_model(
-    zoo: Zoo, label: str, suites: Suites, config: EvalConfig, *, out: Path
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """({suite: {task: outcomes}}, what failed) of one model; each task is kept in OUT/outcomes/ once done."""
-    total = sum(num_requests(task, config) for tasks in suites.values() for task in tasks.values())
-    outcomes: dict[str, dict[str, Any]] = {suite: {} for suite in suites}
+def evaluate_models(
+    zoo: Zoo, suites: Suites, config: EvalConfig, *, out: Path
+) -> tuple[dict[str, Any], list[str]]:
+    """({label: {suite: {task: outcomes}}}, what failed); each is kept in OUT/outcomes/ once it is done."""
+    labels = list(zoo.sources)
+    todo = [(suite, name, task) for suite, tasks in suites.items() for name, task in tasks.items()]
+    outcomes: dict[str, Any] = {label: {suite: {} for suite in suites} for label in labels}
     failed = []
-    with progress(f"evaluating {label}: {sum(map(len, suites.values()))} tasks", total) as advance:
-        for suite, name, task in ((s, n, t) for s, tasks in suites.items() for n, t in tasks.items()):
-            path = f"outcomes/{label}/{name}.json"
-            if (out / path).exists():
-                advance(num_requests(task, config))
-            make = partial(_evaluate, zoo, label, task, config, advance)
-            try:
-                outcomes[suite][name] = step(out, path, make)
-            except UserError:
-                raise
-            except Exception as error:
-                # A task of somebody else's may raise anything; the others shall finish.
-                trace = out / f"outcomes/{label}/{name}.error.txt"
-                write_text(trace, traceback.format_exc())
-                failed.append(f"task {name} failed on {label} ({type(error).__name__}: {error}; see {trace})")
+    panel: Panel | None = None
+    total = len(labels) * sum(num_requests(task, config) for _, _, task in todo)
+    with progress(f"evaluating {', '.join(labels)}: {len(todo)} tasks", total) as advance:
+        for suite, name, task in todo:
+            paths = {label: f"outcomes/{label}/{name}.json" for label in labels}
+            missing = [label for label in labels if not (out / paths[label]).exists()]
+            advance(num_requests(task, config) * (len(labels) - len(missing)))
+            if missing:
+                panel = panel or Panel(zoo, batch_size=config.batch_size)
+            lms = panel.lms(task, missing, advance) if panel else {}
+            for label in labels:
+                try:
+                    make = partial(evaluate_task, lms.get(label), task, config)
+                    outcomes[label][suite][name] = step(out, paths[label], make)
+                except UserError:
+                    raise
+                except Exception as error:
+                    # A task of somebody else's may raise anything; the others shall finish.
+                    trace = out / f"outcomes/{label}/{name}.error.txt"
+                    write_text(trace, traceback.format_exc())
+                    fault = f"{type(error).__name__}: {error}"
+                    failed.append(f"task {name} failed on {label} ({fault}; see {trace})")
     return outcomes, failed
-
-
-def _evaluate(zoo: Zoo, label: str, task: Any, config: EvalConfig, advance: Any) -> dict[str, Any]:
-    return evaluate_task(*zoo.get(label), task, config, advance=advance)
 
 
 def _answer(zoo: Zoo, label: str, prompt: str) -> str:
@@ -137,10 +144,16 @@ def check_unseen(outcomes: Mapping[str, Any], sources: Mapping[str, Source]) -> 
 def compare(outcomes: dict[str, Any], label: str, config: EvalConfig, *, seed: int) -> dict[str, Any]:
     """The gap of one variant: each suite, and the claim that simple tasks are essentially unchanged."""
     base, fast = outcomes[BASE], outcomes[label]
-    facts = {suite: suite_facts(base[suite], fast[suite], seed=seed) for suite in base}
+    facts = {suite: suite_facts(base[suite], fast[suite], seed=seed) for suite in base if suite != "depth"}
     floors = [name for name, task in facts["simple"]["tasks"].items() if task["floor"]]
     claim = claim_facts(base["simple"], fast["simple"], margin=config.margin, floors=floors, seed=seed)
     return {**facts, "claim": claim}
+
+
+def by_dial(outcomes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{dial: {label: outcomes}} of the depth suite."""
+    names = outcomes[BASE].get("depth", {})
+    return {name: {label: o["depth"][name] for label, o in outcomes.items()} for name in names}
 
 
 def joined_rows(outcomes: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -148,13 +161,13 @@ def joined_rows(outcomes: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for suite, tasks in outcomes[BASE].items():
         for name, of_base in tasks.items():
             for number, row in enumerate(of_base["rows"]):
-                facts = {key: row.get(key) for key in ("id", "template", "source", "k", "prompt", "target")}
+                facts = {key: row.get(key) for key in ITEM_KEYS}
                 sides = {label: o[suite][name]["rows"][number] for label, o in outcomes.items()}
                 yield {
                     "suite": suite,
                     "task": name,
                     **facts,
-                    **{side: {k: r.get(k) for k in ("right", "answer", "nats")} for side, r in sides.items()},
+                    **{side: {k: r.get(k) for k in ANSWER_KEYS} for side, r in sides.items()},
                 }
 
 

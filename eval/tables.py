@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+KIND_WORDS = {"likelihood": "chosen", "generation": "written"}
 VERDICTS = {
     "shown": "shown",
     "not shown": "not shown",
@@ -37,7 +38,7 @@ def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
     """Simple and complex tasks, base beside variant, with 95 % intervals of the difference."""
     rows: list[tuple[str, ...]] = []
     dim, remarks = set(), [LEGEND]
-    for suite in ("simple", "complex"):
+    for suite in (s for s in ("simple", "complex", "knowledge") if s in facts):
         for name, task in facts[suite]["tasks"].items():
             if task["floor"]:
                 dim.add(len(rows))
@@ -45,8 +46,9 @@ def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
             rows.append((suite, words, *_gap_cells(task)))
             if remark := _remark(task):
                 remarks.append(f"{words}: {remark}")
-        if mean := facts[suite]["mean"]:
-            rows.append((f"{suite}: all", f"mean of {mean['num_tasks']}", *_gap_cells(mean)))
+        for kind, mean in facts[suite]["means"].items():
+            words = f"mean of {mean['num_tasks']} {KIND_WORDS[kind]}"
+            rows.append((f"{suite}: all", words, *_gap_cells(mean)))
     return Table(
         title=f"Gap: base beside {label}",
         headings=(

@@ -2,6 +2,7 @@
 
 # B rows of a batch, T tokens, N scored positions, V vocabulary
 
+import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -27,18 +28,20 @@ class VariantsLM(FastLM):
         find_blocks(self.model)  # SurgeryError now, not in the middle
         self.cuts = {label: tuple(sorted(drop)) for label, drop in cuts.items()}
         self.num_models, self.label = len(self.cuts), next(iter(self.cuts))
-        self.forget()
+        self._known: dict[str, Any] = {}
 
     def forget(self) -> None:
         """Answer the next question anew."""
-        self._known: tuple[Sequence[Request], list[list[Answer]]] = [], [[] for _ in self.cuts]
+        self._known.clear()
 
     def of(self, label: str) -> Self:
-        """This model, answering for the base or cut of that label from now on."""
+        """The model that answers for the base or cut of that label; what one is asked, all know."""
         if label not in self.cuts:
             raise ValueError(f"no cut {label!r}: there are {', '.join(self.cuts)}")
-        self.label = label
-        return self
+        _ = self._abilities  # tried once, here
+        view = copy.copy(self)
+        view.label = label
+        return view
 
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
         """Only of the base: a cut is faster than the base when it generates by itself."""
@@ -47,10 +50,13 @@ class VariantsLM(FastLM):
         return super().generate_until(requests, disable_tqdm)
 
     def _answers(self, requests: Sequence[Request], *, batch_size: int) -> list[Answer]:
-        if self._known[0] != list(requests):
-            scored = self._score(requests, batch_size, *self._abilities, self._advance)
-            self._known = list(requests), scored
-        return self._known[1][list(self.cuts).index(self.label)]
+        if self._known.get("requests") != list(requests):
+            scored = self._score(requests, batch_size, *self._abilities, self._advance_all)
+            self._known |= {"requests": list(requests), "answers": scored}
+        return self._known["answers"][list(self.cuts).index(self.label)]
+
+    def _advance_all(self, requests: float) -> None:
+        self.advance(requests * self.num_models)
 
     def _forward(self, at_BT: Tensor, caches: Sequence[Any] | None, inputs: Any) -> Iterator[Tensor]:
         # The base is run first, whether it was asked for or not; its own cache is the last one.

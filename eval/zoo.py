@@ -17,10 +17,14 @@ BASE = "base"
 FREE_TO_DIFFER = ("seed", "model.device", "model.dtype", "model.trust_remote_code")
 
 
-def find_models(recipe: Recipe, config: EvalConfig) -> dict[str, Source]:
-    """Label -> weights of the base and every variant. UserError names what is missing, before any work."""
+def find_models(recipe: Recipe, config: EvalConfig) -> tuple[dict[str, Source], dict[str, str]]:
+    """Label -> weights of the base and every variant, and their digests.
+
+    UserError names what is missing, before any work.
+    """
     trust = recipe.model.trust_remote_code
     sources = {BASE: locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)}
+    digests = {BASE: weights_sha256(sources[BASE].folder)}
     for label, where in config.variants.items():
         if where == "prune":
             folder = recipe.out / "prune"
@@ -29,20 +33,18 @@ def find_models(recipe: Recipe, config: EvalConfig) -> dict[str, Source]:
             if recipe.prune is not None:
                 check_same_recipe(folder, recipe.for_stage("prune"), ignore=FREE_TO_DIFFER)
             sources[label] = locate(str((folder / "model").absolute()))
-            if Lineage.read(sources[label].folder).base_weights_sha256 != weights_sha256(
-                sources[BASE].folder
-            ):
+            if Lineage.read(sources[label].folder).base_weights_sha256 != digests[BASE]:
                 raise RunError(
                     f"{folder}: was cut from other weights than {recipe.model.name} has; choose another out="
                 )
         else:
             sources[label] = locate(where, trust_remote_code=trust)
-    return sources
+        digests[label] = weights_sha256(sources[label].folder)
+    return sources, digests
 
 
-def check_same_weights(out: Path, sources: dict[str, Source]) -> None:
+def check_same_weights(out: Path, now: dict[str, str]) -> None:
     """Outcomes belong to weights: refuse to go on where a folder holds other ones since."""
-    now = {label: weights_sha256(source.folder) for label, source in sources.items()}
     for label, digest in step(out, "weights.json", lambda: now).items():
         if now.get(label) != digest:
             raise RunError(

@@ -88,14 +88,16 @@ class EvalConfig(Section):
     """lm-eval tasks or groups of the simple suite."""
     complex: tuple[str, ...] = ("fastpath_complex",)
     """lm-eval tasks or groups of the complex suite."""
+    depth: tuple[str, ...] = ("fastpath_depth",)
+    """Depth dials: only the number of dependent steps k changes. Reported as curves, in neither suite."""
     knowledge: tuple[str, ...] = ()
     """Tasks of stored knowledge, reported apart: in either suite they would hide the gap."""
-    depth: tuple[str, ...] = ("fastpath_depth",)
-    """Depth dials: tasks whose items say how many dependent steps k they take."""
     data: tuple[str, ...] = ()
     """Your own requests: JSON lines of prompt, answer, suite (simple or complex) and, if any, choices."""
     items_per_task: int = Field(default=40, ge=1)
     """Items of each task (for lm-eval's own tasks: its limit)."""
+    items_per_level: int = Field(default=20, ge=1)
+    """Items of each level k of a depth dial."""
     shots: int = Field(default=0, ge=0, le=12)
     """Solved examples before our multiple-choice items: of other templates, balanced over the labels."""
     margin: float = Field(default=0.02, gt=0, lt=1)

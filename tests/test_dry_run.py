@@ -120,7 +120,7 @@ def test_a_package_that_a_task_needs_is_named(tmp_path):
 
 
 def test_items_of_our_own_tasks_are_counted():
-    config = EvalConfig(depth=("fastpath_dial_counter",), items_per_task=3)
+    config = EvalConfig(depth=("fastpath_dial_counter",), items_per_task=3, items_per_level=3)
     items = {task.name: (task.items, task.data) for task in planned_tasks(config, seed=0)}
     assert items["fastpath_doc_type"] == (3, None)
     assert items["fastpath_dial_counter"] == (15, None), "three of each of five depths"

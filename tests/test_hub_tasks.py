@@ -41,13 +41,15 @@ def test_every_instruction_of_an_ifeval_prompt_counts():
     }  # fmt: skip
     scored = outcomes(task, [sample])
     assert (scored["metric"], scored["rows"][0]["right"]) == ("prompt_level_strict_acc", 1.0)
+    twice = outcomes(task, [sample, sample | {"doc_id": 1}])
+    assert twice["chance"] == 0, "its target is 0 for every item: no answer that could always be given"
 
 
 def test_suites_that_name_nothing_are_left_out_and_knowledge_is_one():
     given = {"items_per_task": 2, "complex": ("fastpath_chain",), "simple": ("fastpath_routing",)}
     assert list(load_suites(EvalConfig(**given, depth=()), seed=0)) == ["simple", "complex"]
     both = EvalConfig(**given, knowledge=("fastpath_one_hop",), depth=("fastpath_dial_hops",))
-    assert list(load_suites(both, seed=0)) == ["simple", "complex", "knowledge", "depth"]
+    assert list(load_suites(both, seed=0)) == ["simple", "complex", "depth", "knowledge"]
 
 
 def test_only_dials_stand_in_the_depth_suite():

@@ -19,10 +19,11 @@ def load(
     return _splits(items, task, items_seed)
 
 
-def load_dial(*, task: str, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
-    """{"test", "fewshot"} rows of a depth dial: `num_items` evaluation items of every k, k after k."""
+def load_dial(*, task: str, items_seed: int = 0, items_per_level: int = 20, **_: Any) -> dict[str, Dataset]:
+    """{"test", "fewshot"} rows of a depth dial: evaluation items of every k, k after k."""
     levels = [
-        generate(task, split="evaluation", seed=items_seed, num_items=num_items, k=k) for k in TASKS[task].ks
+        generate(task, split="evaluation", seed=items_seed, num_items=items_per_level, k=k)
+        for k in TASKS[task].ks
     ]
     return _splits([item for items in levels for item in items], task, items_seed)
 
@@ -38,6 +39,22 @@ def choice_row(item: Item) -> dict[str, Any]:
     """One multiple-choice item; `short_cut` is "" where it has none."""
     row = {"prompt": item.prompt, "choices": list(item.choices), "gold": item.gold, "answer": item.answer}
     return {**_facts(item), **row, "short_cut": item.short_cut}
+
+
+def load_written(*, task: str, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
+    """{"test": rows} of the items of a complex task, whose last number the model is to write."""
+    items = generate(task, split="evaluation", seed=items_seed, num_items=num_items)
+    return {"test": Dataset.from_list([written_row(item) for item in items])}
+
+
+def written_row(item: Item) -> dict[str, Any]:
+    """One item whose answer is a number: of a worked solution, its last result.
+
+    `chance`: who writes one of the numbers that stand as choices has at best one in so many right."""
+    if item.steps:
+        start, end = item.steps[-1]
+        return {**_facts(item), "prompt": item.prompt, "answer": item.answer[start:end].strip()}
+    return {**_facts(item), "prompt": item.prompt, "answer": item.answer, "chance": 1 / len(item.choices)}
 
 
 def load_worked(*, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:

@@ -1,0 +1,71 @@
+"""The models of a run, as lm-eval asks them: unhealed variants ride on the base, the others run alone."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from eval.lm import FastLM
+from eval.variants import VariantsLM
+from eval.zoo import BASE, Zoo
+from fastpath.blocks import find_blocks
+from fastpath.models import Lineage, is_ours
+
+
+class Panel:
+    """One lm-eval model for each label, built when it is first asked for."""
+
+    def __init__(self, zoo: Zoo, *, batch_size: int) -> None:
+        self._zoo, self._batch_size = zoo, batch_size
+        self._alone: dict[str, FastLM] = {}
+        self._shared: VariantsLM | None = None
+        self.cuts = unhealed_cuts(zoo)
+
+    def lms(self, task: Any, labels: Collection[str], advance: Callable[[float], None]) -> dict[str, FastLM]:
+        """The models that answer a task; those that share blocks with the base answer in one pass."""
+        together = task.OUTPUT_TYPE != "generate_until" and len(self.cuts) > 1 and set(self.cuts) <= {*labels}
+        lms = {label: self._of(label, together and label in self.cuts) for label in labels}
+        for lm in lms.values():
+            lm.advance = advance
+        return lms
+
+    def _of(self, label: str, together: bool) -> FastLM:
+        if together:
+            if self._shared is None:
+                self._shared = VariantsLM(*self._zoo.get(BASE), cuts=self.cuts, batch_size=self._batch_size)
+            return self._shared.of(label)
+        if label not in self._alone:
+            self._alone[label] = FastLM(*self._zoo.get(label), batch_size=self._batch_size)
+        return self._alone[label]
+
+
+def unhealed_cuts(zoo: Zoo) -> dict[str, tuple[int, ...]]:
+    """{label: dropped blocks} of the base and of every variant that is the base without some blocks."""
+    cuts: dict[str, tuple[int, ...]] = {BASE: ()}
+    for label, source in zoo.sources.items():
+        if label != BASE and is_ours(source.folder):
+            lineage = Lineage.read(source.folder)
+            if is_cut_of(zoo.get(BASE)[0], zoo.get(label)[0], lineage.keep):
+                cuts[label] = tuple(i for i in range(lineage.depth) if i not in lineage.keep)
+    return cuts
+
+
+def is_cut_of(base: PreTrainedModel, cut: PreTrainedModel, keep: Collection[int]) -> bool:
+    """Whether `cut` has the very weights of `base`, block i being block keep[i] and all else the same."""
+    (name, blocks), (cut_name, cut_blocks) = find_blocks(base), find_blocks(cut)
+    if name != cut_name or len(cut_blocks) != len(keep) or max(keep) >= len(blocks):
+        return False
+    pairs = zip(cut_blocks, (blocks[i] for i in sorted(keep)), strict=True)
+    return all(_same(a.state_dict(), b.state_dict()) for a, b in pairs) and _same(
+        _outside(base, name), _outside(cut, name)
+    )
+
+
+def _outside(model: nn.Module, blocks: str) -> Mapping[str, Any]:
+    return {k: v for k, v in model.state_dict().items() if not k.startswith(f"{blocks}.")}
+
+
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
