@@ -13,7 +13,6 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from tqdm import tqdm
 
-from eval.lm import FastLM
 from eval.outcomes import PRIMARY_METRICS, outcomes
 from eval.own_data import own_tasks
 from fastpath.config import EvalConfig
@@ -124,7 +123,7 @@ def load_tasks(
     return tasks
 
 
-def evaluate_task(lm: FastLM, task: Any, config: EvalConfig) -> dict[str, Any]:
+def evaluate_task(lm: Any, task: Any, config: EvalConfig) -> dict[str, Any]:
     """Every item's outcome, as outcomes.outcomes gives it."""
     # Not simple_evaluate: for each task it reads 10,000 YAML files and runs tools that describe the machine.
     results = evaluate(

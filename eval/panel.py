@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from eval.lm import FastLM
+from eval.engines import build_lm
 from eval.variants import VariantsLM
 from eval.zoo import BASE, Zoo
 from fastpath.blocks import find_blocks
@@ -17,13 +17,14 @@ from fastpath.models import Lineage, is_ours
 class Panel:
     """One lm-eval model for each label, built when it is first asked for."""
 
-    def __init__(self, zoo: Zoo, *, batch_size: int) -> None:
-        self._zoo, self._batch_size = zoo, batch_size
-        self._alone: dict[str, FastLM] = {}
+    def __init__(self, zoo: Zoo, *, batch_size: int, engine: str) -> None:
+        self._zoo, self._batch_size, self._engine = zoo, batch_size, engine
+        self._alone: dict[str, Any] = {}
         self._shared: VariantsLM | None = None
-        self.cuts = unhealed_cuts(zoo)
+        # Blocks can only be shared by models that live in this process.
+        self.cuts = unhealed_cuts(zoo) if engine == "hf" else {}
 
-    def lms(self, task: Any, labels: Collection[str], advance: Callable[[float], None]) -> dict[str, FastLM]:
+    def lms(self, task: Any, labels: Collection[str], advance: Callable[[float], None]) -> dict[str, Any]:
         """The models that answer a task; those that share blocks with the base answer in one pass."""
         together = task.OUTPUT_TYPE != "generate_until" and len(self.cuts) > 1 and set(self.cuts) <= {*labels}
         lms = {label: self._of(label, together and label in self.cuts) for label in labels}
@@ -31,13 +32,13 @@ class Panel:
             lm.advance = advance
         return lms
 
-    def _of(self, label: str, together: bool) -> FastLM:
+    def _of(self, label: str, together: bool) -> Any:
         if together:
             if self._shared is None:
                 self._shared = VariantsLM(*self._zoo.get(BASE), cuts=self.cuts, batch_size=self._batch_size)
             return self._shared.of(label)
         if label not in self._alone:
-            self._alone[label] = FastLM(*self._zoo.get(label), batch_size=self._batch_size)
+            self._alone[label] = build_lm(self._engine, self._zoo, label, batch_size=self._batch_size)
         return self._alone[label]
 
 

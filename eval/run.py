@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.answers import answer
 from eval.depth import depth_facts
+from eval.engines import check_engine
 from eval.gap import claim_facts, suite_facts
 from eval.harness import Suites, evaluate_task, load_suites, num_requests
 from eval.panel import Panel
@@ -38,6 +39,7 @@ def run(recipe: Recipe) -> Path:
     failed after all others are done; the rerun does only these.
     """
     config = recipe.eval or EvalConfig()
+    check_engine(config.engine)
     sources, digests = find_models(recipe, config)
     suites = load_suites(config, seed=recipe.seed)
     device = pick_device(recipe.model)
@@ -107,7 +109,7 @@ def evaluate_models(
             missing = [label for label in labels if not (out / paths[label]).exists()]
             advance(num_requests(task, config) * (len(labels) - len(missing)))
             if missing:
-                panel = panel or Panel(zoo, batch_size=config.batch_size)
+                panel = panel or Panel(zoo, batch_size=config.batch_size, engine=config.engine)
             lms = panel.lms(task, missing, advance) if panel else {}
             for label in labels:
                 try:

@@ -53,7 +53,7 @@ def test_suites_that_name_nothing_are_left_out_and_knowledge_is_one():
 
 
 def test_only_dials_stand_in_the_depth_suite():
-    with pytest.raises(ConfigError, match=r"eval\.depth: task fastpath_doc_type is no depth dial"):
+    with pytest.raises(ConfigError, match=r"eval\.depth: fastpath_doc_type is no depth dial"):
         load_suites(
             EvalConfig(items_per_task=2, simple=("fastpath_routing",), depth=("fastpath_doc_type",)), seed=0
         )
