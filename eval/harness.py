@@ -38,6 +38,8 @@ def load_suites(config: EvalConfig, *, seed: int) -> Suites:
             suites[key] = load_tasks(manager, key, specs, seed=seed, shots=config.shots)
     check_disjoint(suites)
     for name, task in suites.get("depth", {}).items():
+        if task.OUTPUT_TYPE == "generate_until":
+            raise ConfigError(f"eval.depth: {name}: a dial shows nats of an answer; name it in eval.complex")
         depths = {doc.get("k") for doc in task.eval_docs}
         if None in depths or len(depths) < 2:
             raise ConfigError(f"eval.depth: {name} is no depth dial: its items have no `k`, or all the same")
