@@ -7,6 +7,7 @@ from typing import Any
 from lm_eval.api.registry import get_model
 
 from eval.lm import FastLM
+from eval.team import num_processes
 from eval.zoo import Zoo
 from fastpath.errors import ConfigError
 
@@ -19,6 +20,10 @@ def check_engine(engine: str) -> None:
     if engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "eval.engine: vllm is not installed; `pip install lm_eval[vllm]` (needs a GPU), or use hf"
+        )
+    if engine == "vllm" and num_processes() > 1:
+        raise ConfigError(
+            "eval.engine: vllm spreads its own work; start it without accelerate launch, or use hf"
         )
 
 

@@ -126,7 +126,7 @@ def load_tasks(
 
 
 def evaluate_task(lm: Any, task: Any, config: EvalConfig) -> dict[str, Any]:
-    """Every item's outcome, as outcomes.outcomes gives it."""
+    """Every item's outcome, as outcomes.outcomes gives it; {} in a process that only answers a share."""
     # Not simple_evaluate: for each task it reads 10,000 YAML files and runs tools that describe the machine.
     results = evaluate(
         lm=lm,
@@ -134,6 +134,8 @@ def evaluate_task(lm: Any, task: Any, config: EvalConfig) -> dict[str, Any]:
         limit=None if is_ours(task) else config.items_per_task,
         bootstrap_iters=0,
     )
+    if results is None:
+        return {}
     (samples,) = results["samples"].values()
     return outcomes(task, samples)
 
@@ -143,9 +145,14 @@ def is_ours(task: Any) -> bool:
     return Path((task.config.metadata or {}).get("config_source", "")).parent == OUR_TASKS
 
 
+def num_items(task: Any, config: EvalConfig) -> int:
+    """How many items of a task are scored."""
+    return len(task.eval_docs) if is_ours(task) else min(len(task.eval_docs), config.items_per_task)
+
+
 def num_requests(task: Any, config: EvalConfig) -> int:
     """How many likelihoods or generations a task asks for, about: the length of a progress bar."""
-    docs = len(task.eval_docs) if is_ours(task) else min(len(task.eval_docs), config.items_per_task)
+    docs = num_items(task, config)
     if task.OUTPUT_TYPE != "multiple_choice":
         return docs
     return docs * len(task.doc_to_choice(task.eval_docs[0]))
