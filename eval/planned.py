@@ -67,7 +67,7 @@ def planned_tasks(config: EvalConfig, *, seed: int) -> list[Planned]:
     """Every task of every suite, groups expanded. ConfigError for one unknown, or in two suites."""
     silence()
     manager, own = task_manager(config, seed), own_tasks(config.data)
-    tasks = []
+    tasks: list[Planned] = []
     for key in SUITES:
         specs = specs_of(config, key, own)
         check_known(manager, key, specs)
