@@ -41,20 +41,22 @@ def choice_row(item: Item) -> dict[str, Any]:
     return {**_facts(item), **row, "short_cut": item.short_cut}
 
 
-def load_written(*, task: str, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
-    """{"test": rows} of the items of a complex task, whose last number the model is to write."""
+def load_written(
+    *, task: str, items_seed: int = 0, num_items: int = 100, chance: float | None = None, **_: Any
+) -> dict[str, Dataset]:
+    """{"test": rows} of the items of a complex task, whose (last) result the model is to write.
+
+    `chance` is what a guesser gets right who reads the prompt; without it, that of the best constant answer.
+    """
     items = generate(task, split="evaluation", seed=items_seed, num_items=num_items)
-    return {"test": Dataset.from_list([written_row(item) for item in items])}
+    told = {} if chance is None else {"chance": chance}
+    return {"test": Dataset.from_list([written_row(item) | told for item in items])}
 
 
 def written_row(item: Item) -> dict[str, Any]:
-    """One item whose answer is a number: of a worked solution, its last result.
-
-    `chance`: who writes one of the numbers that stand as choices has at best one in so many right."""
-    if item.steps:
-        start, end = item.steps[-1]
-        return {**_facts(item), "prompt": item.prompt, "answer": item.answer[start:end].strip()}
-    return {**_facts(item), "prompt": item.prompt, "answer": item.answer, "chance": 1 / len(item.choices)}
+    """One item whose answer is a number; of a worked solution it is the last result."""
+    start, end = item.steps[-1] if item.steps else (0, len(item.answer))
+    return {**_facts(item), "prompt": item.prompt, "answer": item.answer[start:end]}
 
 
 def load_worked(*, items_seed: int = 0, num_items: int = 100, **_: Any) -> dict[str, Dataset]:
