@@ -1,9 +1,17 @@
-"""python -m eval --config configs/quickstart.yaml [key=value ...]"""
+"""python -m eval --config configs/quickstart.yaml [key=value ...] [--dry-run]"""
 
+import os
 import sys
+from pathlib import Path
 
+from eval.dry_run import preview
+from eval.helper import work
 from eval.report import show
 from eval.run import run
+from eval.team import is_helper
 from fastpath.cli import main
 
-sys.exit(main("eval", run, show))
+if is_helper():
+    with Path(os.devnull).open("w") as sys.stdout:
+        sys.exit(main("eval", work, lambda folder: {}, preview=preview))
+sys.exit(main("eval", run, show, preview=preview))

@@ -1,8 +1,9 @@
 """lm-eval is the engine; this file and lm.py are the only ones that call it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 from tqdm import tqdm
 
-from eval.lm import FastLM
 from eval.outcomes import PRIMARY_METRICS, outcomes
 from eval.own_data import own_tasks
 from fastpath.config import EvalConfig
@@ -26,34 +26,46 @@ Suites = dict[str, dict[str, Any]]
 
 
 def load_suites(config: EvalConfig, *, seed: int) -> Suites:
-    """{"simple": {task name: lm-eval task}, "complex": {...}, ...}, groups expanded; no empty suite.
+    """{"simple": {task name: lm-eval task}, "complex": {...}, ...}, groups expanded; empty suites left out.
 
     Raises ConfigError naming an unknown task, one that has no items, or one that stands in two suites.
     """
-    _silence()
-    manager, own = _manager(config, seed), own_tasks(config.data)
+    silence()
+    manager, own = task_manager(config, seed), own_tasks(config.data)
     suites: Suites = {}
     for key in SUITES:
-        names = getattr(config, key)
-        own_names = own.get(key, [])
-        if not names and not own_names:
-            if key in ("simple", "complex"):
-                raise ConfigError(
-                    f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}, "
-                    f"or give eval.data lines of this suite"
-                )
-            continue
-        suites[key] = _load(manager, key, [*names, *own_names], seed=seed, shots=config.shots)
-        for other, tasks in suites.items():
-            if other != key and (both := sorted(tasks.keys() & suites[key].keys())):
-                raise ConfigError(f"eval.{key}: {both[0]} is in the {other} suite as well")
+        if specs := specs_of(config, key, own):
+            suites[key] = load_tasks(manager, key, specs, seed=seed, shots=config.shots)
+    check_disjoint(suites)
     for name, task in suites.get("depth", {}).items():
-        if "k" not in task.eval_docs.features:
-            raise ConfigError(f"eval.depth: {name} is no depth dial: its items have no `k`")
+        if task.OUTPUT_TYPE == "generate_until":
+            raise ConfigError(f"eval.depth: {name}: a dial shows nats of an answer; name it in eval.complex")
+        depths = {doc.get("k") for doc in task.eval_docs}
+        if None in depths or len(depths) < 2:
+            raise ConfigError(f"eval.depth: {name} is no depth dial: its items have no `k`, or all the same")
     return suites
 
 
-def _manager(config: EvalConfig, seed: int) -> TaskManager:
+def specs_of(config: EvalConfig, key: str, own: Mapping[str, Sequence[Any]]) -> list[Any]:
+    """What the recipe names for a suite: names of lm-eval, and tasks of the user's own lines."""
+    specs = [*getattr(config, key), *own.get(key, ())]
+    if not specs and key in ("simple", "complex"):
+        raise ConfigError(
+            f"eval.{key}: empty; name at least one lm-eval task or group, such as fastpath_{key}, "
+            f"or give eval.data lines of this suite"
+        )
+    return specs
+
+
+def check_disjoint(suites: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise ConfigError naming a task that stands in two suites."""
+    for one, other in combinations(suites, 2):
+        if both := sorted(suites[one].keys() & suites[other].keys()):
+            raise ConfigError(f"eval.{other}: {both[0]} is in the {one} suite as well")
+
+
+def task_manager(config: EvalConfig, seed: int) -> TaskManager:
+    """lm-eval's index of tasks: ours and the user's, and its own only if one of these is asked for."""
     for path in config.include_path:
         if not Path(path).is_dir():
             raise ConfigError(f"eval.include_path: no such folder: {path}")
@@ -76,13 +88,21 @@ def _manager(config: EvalConfig, seed: int) -> TaskManager:
     return TaskManager(include_path=paths, metadata=facts)  # reads some 10,000 YAML files: seconds
 
 
-def _load(manager: TaskManager, key: str, specs: Sequence[Any], *, seed: int, shots: int) -> dict[str, Any]:
+def check_known(manager: TaskManager, key: str, specs: Sequence[Any]) -> None:
+    """Raise ConfigError naming the first task that lm-eval does not know."""
     for name in specs:
         if isinstance(name, str) and name not in manager.all_tasks:
             ours = ", ".join(n for n in manager.all_tasks if n.startswith("fastpath_"))
             raise ConfigError(
                 f"eval.{key}: unknown task {name!r}; ours are {ours}; others: `lm_eval ls tasks`"
             )
+
+
+def load_tasks(
+    manager: TaskManager, key: str, specs: Sequence[Any], *, seed: int, shots: int
+) -> dict[str, Any]:
+    """{task name: lm-eval task}, its items made or downloaded. Raises ConfigError naming what cannot be."""
+    check_known(manager, key, specs)
     try:
         tasks = manager.load(list(specs))["tasks"]
     except Exception as error:  # a stranger's task may fail in any way
@@ -105,8 +125,8 @@ def _load(manager: TaskManager, key: str, specs: Sequence[Any], *, seed: int, sh
     return tasks
 
 
-def evaluate_task(lm: FastLM, task: Any, config: EvalConfig) -> dict[str, Any]:
-    """Every item's outcome, as outcomes.outcomes gives it."""
+def evaluate_task(lm: Any, task: Any, config: EvalConfig) -> dict[str, Any]:
+    """Every item's outcome, as outcomes.outcomes gives it; {} in a process that only answers a share."""
     # Not simple_evaluate: for each task it reads 10,000 YAML files and runs tools that describe the machine.
     results = evaluate(
         lm=lm,
@@ -114,6 +134,8 @@ def evaluate_task(lm: FastLM, task: Any, config: EvalConfig) -> dict[str, Any]:
         limit=None if is_ours(task) else config.items_per_task,
         bootstrap_iters=0,
     )
+    if results is None:
+        return {}
     (samples,) = results["samples"].values()
     return outcomes(task, samples)
 
@@ -123,15 +145,21 @@ def is_ours(task: Any) -> bool:
     return Path((task.config.metadata or {}).get("config_source", "")).parent == OUR_TASKS
 
 
+def num_items(task: Any, config: EvalConfig) -> int:
+    """How many items of a task are scored."""
+    return len(task.eval_docs) if is_ours(task) else min(len(task.eval_docs), config.items_per_task)
+
+
 def num_requests(task: Any, config: EvalConfig) -> int:
     """How many likelihoods or generations a task asks for, about: the length of a progress bar."""
-    docs = len(task.eval_docs) if is_ours(task) else min(len(task.eval_docs), config.items_per_task)
+    docs = num_items(task, config)
     if task.OUTPUT_TYPE != "multiple_choice":
         return docs
     return docs * len(task.doc_to_choice(task.eval_docs[0]))
 
 
-def _silence() -> None:
+def silence() -> None:
+    """lm-eval's advice and bars off: ours say what is running."""
     for name in ("lm_eval", "datasets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     lm_eval.api.task.tqdm = partial(tqdm, disable=True)  # a bar a task for prompts joined in no time

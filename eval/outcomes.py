@@ -9,7 +9,10 @@ from scipy.special import logsumexp
 
 from fastpath.errors import ConfigError
 
-PRIMARY_METRICS = ("acc", "exact_match", "acc_norm")  # the first that a task reports for each item
+# The first that a task reports for each item, 0 or 1. acc before acc_norm: the norm rewards long choices.
+# exact_match before minerva_math's math_verify, the wider match. ifeval: every instruction of a
+# prompt was followed. swde, fda, squad_completion: the value stands in what was written.
+PRIMARY_METRICS = ("acc", "exact_match", "acc_norm", "prompt_level_strict_acc", "contains")
 
 
 def outcomes(task: Any, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -46,7 +49,9 @@ def _chance(task: Any, samples: Sequence[dict[str, Any]]) -> float:
     told = [s["doc"]["chance"] for s in samples if "chance" in s["doc"]]
     if told:
         return float(np.mean(told))
-    ((_, most),) = Counter(str(s["target"]) for s in samples).most_common(1)
+    # Only a text is an answer that could always be given: ifeval's target is 0 for every item.
+    targets = Counter(s["target"] for s in samples if isinstance(s["target"], str))
+    most = max(targets.values(), default=0)
     return most / len(samples) if most > 1 else 0.0
 
 

@@ -7,37 +7,43 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from eval.lm import FastLM
+from eval.engines import build_lm
+from eval.team import Team
 from eval.variants import VariantsLM
 from eval.zoo import BASE, Zoo
 from fastpath.blocks import find_blocks
+from fastpath.config import EvalConfig
 from fastpath.models import Lineage, is_ours
 
 
 class Panel:
     """One lm-eval model for each label, built when it is first asked for."""
 
-    def __init__(self, zoo: Zoo, *, batch_size: int) -> None:
-        self._zoo, self._batch_size = zoo, batch_size
-        self._alone: dict[str, FastLM] = {}
+    def __init__(self, zoo: Zoo, config: EvalConfig, *, team: Team) -> None:
+        self._zoo, self._team = zoo, team
+        self._batch_size, self._engine = config.batch_size, config.engine
+        self._alone: dict[str, Any] = {}
         self._shared: VariantsLM | None = None
-        self.cuts = unhealed_cuts(zoo)
+        # Blocks can only be shared by models that live in this process.
+        self.cuts = unhealed_cuts(zoo) if config.engine == "hf" else {}
 
-    def lms(self, task: Any, labels: Collection[str], advance: Callable[[float], None]) -> dict[str, FastLM]:
+    def lms(self, task: Any, labels: Collection[str], advance: Callable[[float], None]) -> dict[str, Any]:
         """The models that answer a task; those that share blocks with the base answer in one pass."""
         together = task.OUTPUT_TYPE != "generate_until" and len(self.cuts) > 1 and set(self.cuts) <= {*labels}
         lms = {label: self._of(label, together and label in self.cuts) for label in labels}
         for lm in lms.values():
-            lm.advance = advance
+            lm.advance = lambda done: advance(done * self._team.size)  # each process answers a share
         return lms
 
-    def _of(self, label: str, together: bool) -> FastLM:
+    def _of(self, label: str, together: bool) -> Any:
         if together:
             if self._shared is None:
-                self._shared = VariantsLM(*self._zoo.get(BASE), cuts=self.cuts, batch_size=self._batch_size)
+                shared = VariantsLM(*self._zoo.get(BASE), cuts=self.cuts, batch_size=self._batch_size)
+                self._shared = self._team.share(shared)
             return self._shared.of(label)
         if label not in self._alone:
-            self._alone[label] = FastLM(*self._zoo.get(label), batch_size=self._batch_size)
+            lm = build_lm(self._engine, self._zoo, label, batch_size=self._batch_size)
+            self._alone[label] = self._team.share(lm)
         return self._alone[label]
 
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from eval.answers import answer
 from eval.depth import depth_facts
+from eval.engines import check_engine
 from eval.gap import claim_facts, suite_facts
-from eval.harness import Suites, evaluate_task, load_suites, num_requests
+from eval.harness import Suites, evaluate_task, load_suites, num_items, num_requests
 from eval.panel import Panel
 from eval.report import RESULTS_VERSION, gap_markdown, write_report
 from eval.speed import measure_speed
+from eval.team import Team
 from eval.zoo import BASE, Zoo, check_same_weights, find_models
 from fastpath.card import write_card
 from fastpath.config import EvalConfig, Recipe
-from fastpath.errors import RunError, TaskError, UserError
+from fastpath.errors import ConfigError, RunError, TaskError, UserError
 from fastpath.models import Lineage, is_ours, pick_device, pick_dtype
 from fastpath.plan import read_plan
 from fastpath.progress import progress
@@ -38,9 +40,12 @@ def run(recipe: Recipe) -> Path:
     failed after all others are done; the rerun does only these.
     """
     config = recipe.eval or EvalConfig()
+    check_engine(config.engine)
+    device = pick_device(recipe.model)
+    team = Team(device)
     sources, digests = find_models(recipe, config)
     suites = load_suites(config, seed=recipe.seed)
-    device = pick_device(recipe.model)
+    check_shares(suites, config, team)
     dtype, reason = pick_dtype(recipe.model, device)
     zoo = Zoo(sources, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)
     zoo.check_vocabularies()
@@ -50,11 +55,14 @@ def run(recipe: Recipe) -> Path:
         if is_done(out):
             write_cards(out, config, sources)
             log.info("%s: already done; this is the saved result", out)
+            team.tell(None)
             return out
         log.info("eval: %s in %s on %s (%s)", " and ".join(sources), str(dtype)[6:], device, reason)
         if kept := len(list(out.glob("outcomes/*/*.json"))):
             log.info("going on: %d of %d tasks are done", kept, len(sources) * sum(map(len, suites.values())))
-        outcomes, failed = evaluate_models(zoo, suites, config, out=out)
+        team.tell(sources)
+        outcomes, failed = evaluate_models(zoo, suites, config, team, out=out)
+        team.tell(None)
         if failed:
             raise TaskError(
                 f"{'; '.join(failed)}; all other tasks are done, the same command tries these again"
@@ -92,7 +100,7 @@ def write_cards(out: Path, config: EvalConfig, sources: Mapping[str, Source]) ->
 
 
 def evaluate_models(
-    zoo: Zoo, suites: Suites, config: EvalConfig, *, out: Path
+    zoo: Zoo, suites: Suites, config: EvalConfig, team: Team, *, out: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """({label: {suite: {task: outcomes}}}, what failed); each is kept in OUT/outcomes/ once it is done."""
     labels = list(zoo.sources)
@@ -107,7 +115,8 @@ def evaluate_models(
             missing = [label for label in labels if not (out / paths[label]).exists()]
             advance(num_requests(task, config) * (len(labels) - len(missing)))
             if missing:
-                panel = panel or Panel(zoo, batch_size=config.batch_size)
+                panel = panel or Panel(zoo, config, team=team)
+                team.tell((suite, name, missing))
             lms = panel.lms(task, missing, advance) if panel else {}
             for label in labels:
                 try:
@@ -121,7 +130,17 @@ def evaluate_models(
                     write_text(trace, traceback.format_exc())
                     fault = f"{type(error).__name__}: {error}"
                     failed.append(f"task {name} failed on {label} ({fault}; see {trace})")
+                    if team.size > 1:  # the helpers may wait for an answer: no other task can follow
+                        raise TaskError(f"{failed[-1]}; the same command goes on") from None
     return outcomes, failed
+
+
+def check_shares(suites: Suites, config: EvalConfig, team: Team) -> None:
+    """Raise ConfigError if a task has fewer items than there are processes: some would wait for ever."""
+    for tasks in suites.values():
+        for name, task in tasks.items():
+            if (items := num_items(task, config)) < team.size:
+                raise ConfigError(f"{name}: {items} items are too few for {team.size} processes")
 
 
 def _answer(zoo: Zoo, label: str, prompt: str) -> str:

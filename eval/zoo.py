@@ -58,7 +58,7 @@ class Zoo:
     def __init__(
         self, sources: dict[str, Source], *, dtype: torch.dtype, device: torch.device, trust: bool
     ) -> None:
-        self.sources, self._dtype, self._device, self._trust = sources, dtype, device, trust
+        self.sources, self.dtype, self._device, self.trust = sources, dtype, device, trust
         self._loaded: dict[str, tuple[Any, Any]] = {}
 
     def check_vocabularies(self) -> None:
@@ -75,20 +75,20 @@ class Zoo:
         """Raise ConfigError if the speed measurement is longer than a model's context."""
         need = speed.prompt_tokens + speed.new_tokens
         for label, source in self.sources.items():
-            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=self._trust)
+            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=self.trust)
             limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
             if isinstance(limit, int) and 0 < limit < need:
                 raise ConfigError(f"eval.speed: {need} tokens are more than the {limit} positions of {label}")
 
     def _tokenizer(self, label: str) -> Any:
-        return load_tokenizer(self.sources[label].folder, trust_remote_code=self._trust)
+        return load_tokenizer(self.sources[label].folder, trust_remote_code=self.trust)
 
     def get(self, label: str) -> tuple[Any, Any]:
         """(model, tokenizer)."""
         if label not in self._loaded:
             folder = self.sources[label].folder
             tokenizer = self._tokenizer(label)
-            model = load_model(folder, dtype=self._dtype, device=self._device, trust_remote_code=self._trust)
+            model = load_model(folder, dtype=self.dtype, device=self._device, trust_remote_code=self.trust)
             check_tokenizer(model, tokenizer, folder)
             self._loaded[label] = model, tokenizer
         return self._loaded[label]

@@ -16,17 +16,28 @@ from rich.console import Console
 from fastpath.config import Recipe, load_recipe
 from fastpath.errors import UserError
 
+Facts = dict[str, Any]
 
-def main(stage: str, run: Callable[[Recipe], Path], show: Callable[[Path], dict[str, Any]]) -> int:
+
+def main(
+    stage: str,
+    run: Callable[[Recipe], Path],
+    show: Callable[[Path], Facts],
+    *,
+    preview: Callable[[Recipe], Facts] | None = None,
+) -> int:
     """Run one stage from the command line; the exit code: 0 done, 2 the user's to mend,
     3 some tasks failed, 130 interrupted.
 
     `show(folder)` prints what the finished folder holds and returns the headline facts for the JSON line.
+    `preview(recipe)`, where a stage has one, is what --dry-run does in the place of both.
     """
-    arguments = _parser(stage).parse_args()
+    arguments = _parser(stage, has_preview=preview is not None).parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fastpath").setLevel(logging.INFO)
     start = time.monotonic()
+    if preview is not None and arguments.dry_run:
+        return guarded(lambda: _preview(stage, preview, arguments))
     return guarded(lambda: _run(stage, run, show, arguments, start))
 
 
@@ -35,7 +46,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 132, soft_wrap=False)
 
 
-def _parser(stage: str) -> argparse.ArgumentParser:
+def _parser(stage: str, *, has_preview: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {stage}",
         description=f"Run the stage `{stage}` of a recipe. The same command again resumes.",
@@ -44,13 +55,23 @@ def _parser(stage: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example out=runs/try prune.drop=6"
     )
+    if has_preview:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="list what would be done and downloaded, and stop"
+        )
     return parser
+
+
+def _preview(stage: str, preview: Callable[[Recipe], Facts], arguments: argparse.Namespace) -> None:
+    recipe = load_recipe(arguments.config, arguments.overrides)
+    recipe.for_stage(stage)
+    print(json.dumps({"stage": stage, "dry_run": True, **preview(recipe)}))
 
 
 def _run(
     stage: str,
     run: Callable[[Recipe], Path],
-    show: Callable[[Path], dict[str, Any]],
+    show: Callable[[Path], Facts],
     arguments: argparse.Namespace,
     start: float,
 ) -> None:

@@ -106,6 +106,8 @@ class EvalConfig(Section):
     """Folders with lm-eval YAML tasks of your own."""
     batch_size: int = Field(default=16, ge=1)
     """Sequences of an evaluation batch."""
+    engine: Literal["hf", "vllm"] = "hf"
+    """What answers: transformers (hf), or vllm, which must be installed and needs a GPU."""
     speed: SpeedConfig = SpeedConfig()
     """How speed is measured."""
     prompt: str = "What is the capital of France?"

@@ -74,11 +74,18 @@ def locate(name: str, *, revision: str = "main", trust_remote_code: bool = False
         return _converted(name, path)
     if path.is_dir():
         return Source(name, "local", _checked(path))
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    if not is_hub_id(name):
         raise ModelError(
             f"{name}: no such folder, and not a hub id (owner/name), .gguf file or embedded:NAME"
         )
     return _downloaded(name, revision, trust_remote_code)
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a model's name is taken for one on the hub: owner/name, and no file or folder of that name."""
+    path = Path(name).expanduser()
+    local = name.startswith((".", "~", "embedded:")) or path.suffix == ".gguf" or path.is_dir()
+    return not local and not path.is_absolute() and name.count("/") == 1
 
 
 def _embedded_file(name: str) -> Path:

@@ -61,6 +61,7 @@ def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None
 def run_stage(stage: str, *arguments: str | Path) -> int:
     """`python -m stage --config ...` in this process; its exit code."""
     from eval import report
+    from eval.dry_run import preview
     from eval.run import run as evaluate
     from prune.run import run as prune
     from prune.show import show
@@ -68,4 +69,4 @@ def run_stage(stage: str, *arguments: str | Path) -> int:
     run, shown = {"prune": (prune, show), "eval": (evaluate, report.show)}[stage]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [stage, "--config", *map(str, arguments)])
-        return cli.main(stage, run, shown)
+        return cli.main(stage, run, shown, preview=preview if stage == "eval" else None)
