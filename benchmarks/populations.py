@@ -128,9 +128,8 @@ def draw(task: Task, random: np.random.Generator, *, shared: float, new: bool) -
                 item = str(len(side))
                 source = item if task.own_sources else str(cluster)
                 side.append({"id": item, "template": str(cluster), "source": source, "right": float(outcome)})
-    base, fast = (
-        {"metric": "acc", "kind": "likelihood", "chance": task.chance, "rows": side} for side in rows
-    )
+    facts = {"metric": "acc", "kind": "likelihood", "chance": task.chance}
+    base, fast = ({**facts, "rows": side} for side in rows)
     return base, fast
 
 

@@ -49,12 +49,7 @@ def dial_facts(name: str, models: Mapping[str, Outcomes], *, seed: int) -> dict[
         contrasts[label] = None
         if k_high is not None:
             ends = [(levels[k][base], levels[k][label]) for k in (k_high, k_low)]
-            contrasts[label] = {
-                "accuracy": _words(mover([_accuracy_gap(*end, seed=seed) for end in ends], (1, -1))),
-                "nats": _words(
-                    mover([_nats_gap(*end, templates=_templates(end[0]), seed=seed) for end in ends], (1, -1))
-                ),
-            }
+            contrasts[label] = _contrast(*ends, seed=seed)
     return {
         "chance": chance,
         "k_low": k_low,
@@ -72,12 +67,18 @@ def dial_facts(name: str, models: Mapping[str, Outcomes], *, seed: int) -> dict[
     }
 
 
+def _contrast(high: tuple[Rows, Rows], low: tuple[Rows, Rows], *, seed: int) -> dict[str, Any]:
+    gaps = {"accuracy": _accuracy_gap, "nats": _nats_gap}
+    return {unit: _words(mover([gap(*high, seed=seed), gap(*low, seed=seed)], (1, -1))) for unit, gap in
+            gaps.items()}  # fmt: skip
+
+
 def _level(rows: Rows, *, seed: int) -> dict[str, Any]:
     """Accuracy with its Wilson band, nats of the right answer with a bootstrap band, the short-cut rate."""
     right = int(sum(row["right"] for row in rows))
     band = wilson(right, len(rows), confidence=CONFIDENCE)
-    nothing = [{"nats": 0.0}] * len(rows)
-    nats = _nats_gap(nothing, rows, templates=_templates(rows), seed=seed)
+    nothing = [{**row, "nats": 0.0} for row in rows]
+    nats = _nats_gap(nothing, rows, seed=seed)
     tempting = [row for row in rows if row["short_cut"] not in (None, "")]  # at k = 0 there is none
     taken = sum(row["answer"] == row["short_cut"] for row in tempting)
     return {
@@ -92,13 +93,13 @@ def _level(rows: Rows, *, seed: int) -> dict[str, Any]:
 
 
 def _accuracy_gap(base: Rows, fast: Rows, *, seed: int) -> Difference:
-    sides = [[row["right"] for row in rows] for rows in (base, fast)]
-    return suite_gap({"level": (sides[0], sides[1], _templates(base))}, seed=seed, confidence=CONFIDENCE)
+    before, after = ([row["right"] for row in rows] for rows in (base, fast))
+    return suite_gap({"level": (before, after, _templates(base))}, seed=seed, confidence=CONFIDENCE)
 
 
-def _nats_gap(base: Rows, fast: Rows, *, templates: list[str] | None, seed: int) -> Difference:
-    sides = [[row["nats"] for row in rows] for rows in (fast, base)]  # more nats: worse
-    return macro_bootstrap({"level": (*sides, templates)}, seed=seed, confidence=CONFIDENCE)
+def _nats_gap(base: Rows, fast: Rows, *, seed: int) -> Difference:
+    more, fewer = ([row["nats"] for row in rows] for rows in (fast, base))  # more nats: worse
+    return macro_bootstrap({"level": (more, fewer, _templates(base))}, seed=seed, confidence=CONFIDENCE)
 
 
 def _templates(rows: Rows) -> list[str] | None:

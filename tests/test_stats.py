@@ -15,6 +15,7 @@ from fastpath.stats import (
     holm,
     items_needed,
     mcnemar,
+    mover,
     non_inferiority,
     power_of,
     suite_gap,
@@ -207,3 +208,14 @@ def test_holm_by_hand_and_monotone():
     adjusted = np.array(holm(ps))
     assert (np.diff(adjusted[np.argsort(ps)]) >= 0).all() and (adjusted >= ps).all() and (adjusted <= 1).all()
     assert holm([]) == [] and holm([0.2]) == [0.2]
+
+
+def test_mover_of_one_gap_is_that_gap_and_of_a_difference_is_as_wide_as_both():
+    a, b = Difference(0.5, 0.3, 0.6, 0.95, 9), Difference(0.2, 0.0, 0.3, 0.95, 9)
+    alone = mover([a], [1])
+    assert (alone.value, alone.low, alone.high) == pytest.approx((0.5, 0.3, 0.6))
+    both = mover([a, b], (1, -1))
+    # low: 0.2 below a, 0.1 above b; high: 0.1 above a, 0.2 below b
+    assert (both.value, both.low, both.high) == pytest.approx((0.3, 0.3 - 0.05**0.5, 0.3 + 0.05**0.5))
+    with pytest.raises(ValueError, match="one confidence"):
+        mover([a, Difference(0.2, 0.0, 0.3, 0.9, 9)], (1, -1))
