@@ -71,7 +71,7 @@ class Zoo:
 
     def check_positions(self, speed: SpeedConfig) -> None:
         """Raise ConfigError if the speed measurement is longer than a model's context."""
-        need = speed.prompt_tokens + speed.new_tokens
+        need = max(speed.prompt_tokens) + speed.new_tokens
         for label, source in self.sources.items():
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=self._trust)
             limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
