@@ -44,23 +44,27 @@ def speed_grid_table(speed: Mapping[str, Any]) -> Table | None:
     pairs = [(label, rate) for label in speed["models"] if label != base for rate in RATES.values()]
     rows = []
     for point in points:
-        own = (_cell(point["models"][base], rate, spread=False) for rate in RATES.values())
-        over = (_ratio_cell(point, label, rate) for label, rate in pairs)
+        own = (_base_cell(point["models"][base], name) for name in RATES)
+        over = (_ratio_cell(point, label, rate, "") for label, rate in pairs)
         rows.append((str(point["prompt_tokens"]), str(point["batch_size"]), *own, *over))
     names = [f"{label} {name}" for label in (base, *point["ratios"]) for name in RATES]
     return Table(
         title="Speed at every shape",
         headings=("prompt", "batch", *names),
         rows=tuple(rows),
-        note=f"{base}: tokens/s, medians. The others: times the base's, and in brackets the ideal ratio.",
+        note=f"{base}: tokens/s (of the ceiling). Others: over the base's (the ideal ratio). Medians.",
     )
 
 
-def _ratio_cell(point: Mapping[str, Any], label: str, rate: str) -> str:
-    return f"{point['ratios'][label][rate]:.2f} (ideal {point['ideal_ratios'][label][rate]:.2f})"
+def _base_cell(facts: Mapping[str, Any], name: str) -> str:
+    return f"{three(facts[RATES[name]]['median'])} ({facts[f'{name}_share_of_ceiling']:.0%})"
 
 
-def _cell(facts: Mapping[str, Any], key: str, *, spread: bool = True) -> str:
+def _ratio_cell(point: Mapping[str, Any], label: str, rate: str, word: str = "ideal ") -> str:
+    return f"{point['ratios'][label][rate]:.2f} ({word}{point['ideal_ratios'][label][rate]:.2f})"
+
+
+def _cell(facts: Mapping[str, Any], key: str) -> str:
     value = facts[key]
     if value is None:
         return "not measured"
@@ -70,7 +74,7 @@ def _cell(facts: Mapping[str, Any], key: str, *, spread: bool = True) -> str:
     scale = 1 if key.endswith("per_second") else scale
     if isinstance(value, Mapping):
         median, low, high = (three(value[key] * scale) for key in ("median", "low", "high"))
-        return f"{median} [{low}, {high}]" if spread else median
+        return f"{median} [{low}, {high}]"
     return three(value * scale)
 
 

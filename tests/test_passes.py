@@ -1,4 +1,4 @@
-"""One timed pass: its tokens are those of greedy decoding, whether the cache grows or is static and compiled."""
+"""One timed pass: its tokens are those of plain greedy decoding, compiled with a static cache too."""
 
 import pytest
 import torch
