@@ -35,7 +35,7 @@ MISSING = "not measured"
 class Size:
     """The model and the shapes."""
 
-    config: dict[str, int]
+    config: dict[str, Any]
     drops: tuple[int, ...]
     prompt_tokens: int
     new_tokens: int
@@ -110,7 +110,7 @@ def speed(bench: Bench) -> Section:
 
 
 def compiled_speed(bench: Bench) -> Section:
-    """The same with a static cache and torch.compile, for one sequence: launching kernels costs most there."""
+    """The same with static cache and torch.compile, for one sequence: there launching kernels costs most."""
     return _speed(bench, bench.size.batch_sizes[:1], compile=True)
 
 

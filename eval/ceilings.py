@@ -4,6 +4,7 @@ The ceiling of a pass is the longer of two times: its matrix products at the mea
 bytes that it must read at the measured copy rate (the roofline of Williams, Waterman and Patterson, 2009).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache
 
 from eval.passes import Clock, cache_of, last_only
 
@@ -108,7 +109,7 @@ def needs_of(model: PreTrainedModel, prompt_BT: torch.Tensor, new_tokens: int) -
         out = model(input_ids=prompt_BT, use_cache=True, **last_only(model))
     prefill_flops = _flops(counter, seen=(length + 1) / (2 * length))
     cache = cache_of(model, out)
-    cache_bytes = sum(tensor.nbytes for tensor in tensors_in(cache))
+    cache_bytes = kv_bytes(cache)
     with _counter() as counter:
         model(input_ids=prompt_BT[:, -1:], past_key_values=cache, use_cache=True)
     weights = weight_bytes_read(model)
@@ -132,24 +133,25 @@ def weight_bytes_read(model: PreTrainedModel) -> int:
     return sum(p.nbytes for p in model.parameters() if id(p) not in looked_up)
 
 
-def tensors_in(value: Any) -> list[torch.Tensor]:
-    """Every tensor of a cache, whatever its layers are called."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [tensor for part in value for tensor in tensors_in(part)]
-    if isinstance(value, dict):
-        return tensors_in(list(value.values()))
-    return tensors_in(vars(value)) if isinstance(value, Cache | CacheLayerMixin) else []
+def kv_bytes(cache: Cache) -> int:
+    """Bytes of the keys and values. What linear attention keeps instead does not grow, and is left out."""
+    kept = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
 
 def _counter() -> FlopCounterMode:
     def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
         return sdpa_flop_count(query, key, value)
 
-    # The counter of torch knows the attention of GPUs only.
-    cpu_attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    return FlopCounterMode(display=False, custom_mapping={cpu_attention: attention})
+    def experts(rows: Any, weights: Any, *_: Any, **__: Any) -> int:
+        return 2 * math.prod(rows) * weights[-1]  # each row meets one expert
+
+    # Kernels that torch's counter does not know.
+    unknown = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        torch.ops.aten._grouped_mm: experts,
+    }
+    return FlopCounterMode(display=False, custom_mapping=unknown)
 
 
 def _flops(counter: FlopCounterMode, *, seen: float) -> int:

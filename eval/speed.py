@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from eval.ceilings import Ceilings, needs_of, tensors_in
+from eval.ceilings import Ceilings, kv_bytes, needs_of
 from eval.passes import Pass, Static, greedy_pass, static_step
 from eval.speed_facts import Point, dtype_of, model_facts, point_facts
 from fastpath.env import device_name, peak_bytes, reset_peak_bytes, used_bytes
@@ -125,7 +125,7 @@ def _working_bytes(
         return None
     before = used_bytes(prompt_BT.device)
     greedy_pass(model, prompt_BT, new_tokens, static)
-    held = 0 if static is None else sum(tensor.nbytes for tensor in tensors_in(static.cache))
+    held = 0 if static is None else kv_bytes(static.cache)
     return held + max(0, peak_bytes(prompt_BT.device) - before)
 
 

@@ -99,7 +99,8 @@ def _ceiling_words(ceilings: Mapping[str, Any]) -> str:
     product, copy = (ceilings[f"{name}_per_second"] / 1e9 for name in ("matmul_flops", "copy_bytes"))
     return (
         f"Ceiling: a pass takes at least its matrix products at {three(product)} GFLOP/s (measured by a "
-        f"{ceilings['dtype']} product) or its weights and KV cache at {three(copy)} GB/s (by a copy, bytes "
-        "read + written), whichever is longer; what stays in the processor's own cache can beat it. "
+        f"{ceilings['dtype']} product) or its weights (of a mixture all experts) and KV cache at "
+        f"{three(copy)} GB/s (by a copy, bytes read + written), whichever is longer; what stays in the "
+        "processor's own cache can beat it. "
         "Ideal: the ratio of these least times, so what the blocks kept and the head imply."
     )

@@ -1,6 +1,8 @@
 """What binds hardware and models: counted work equals the count by hand, rates follow from the clock."""
 
+import pytest
 import torch
+from families import tiny_model
 from tiny import narrow_llama, tiny_llama
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -67,3 +69,18 @@ def test_masked_halves_count_whatever_the_attention_is_written_in():
     fused = needs_of(tiny_llama(depth=1), prompt, 4).prefill.flops
     eager = needs_of(tiny_llama(depth=1, attn_implementation="eager"), prompt, 4).prefill.flops
     assert eager - fused == 2 * 2 * 32 * (8 * 8 - 8 * 9 // 2)
+
+
+def test_of_a_mixture_each_token_meets_only_its_experts():
+    """By torch's own counter with the experts as plain products, and by ours with them grouped."""
+    prompt = torch.ones(2, 16, dtype=torch.long)
+    grouped, looped = tiny_model("mixtral"), tiny_model("mixtral")
+    looped.set_experts_implementation("eager")
+    assert needs_of(grouped, prompt, 4).prefill.flops == needs_of(looped, prompt, 4).prefill.flops
+
+
+@pytest.mark.parametrize(("family", "tokens_kept"), [("llama", 16 * 6), ("qwen3_next", 16 * 1)])
+def test_the_cache_counts_what_grows_with_the_tokens(family, tokens_kept):
+    """All six blocks of a Llama keep keys and values, of Qwen3-Next one: the others are linear attention."""
+    needs = needs_of(tiny_model(family), torch.ones(2, 16, dtype=torch.long), 4)
+    assert needs.kv_bytes_per_token == tokens_kept / 16 * 2 * 2 * 12 * 4  # key, value; heads; width; bytes

@@ -9,7 +9,7 @@ RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 SMALL = [
     "prune.items_per_task=2",
     "eval.items_per_task=2",
-    "eval.speed.prompt_tokens=8",
+    "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",
 ]
 

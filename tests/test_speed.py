@@ -115,10 +115,9 @@ def test_shares_are_the_least_time_over_the_time_taken(clocked):
 def test_measured_over_ideal_ratio_is_the_ratio_of_the_shares(clocked):
     facts = measure_speed(clocked, **SHAPE)
     (point,) = facts["points"]
-    base, fast = point["models"]["base"], point["models"]["fast"]
     for name in ("prefill", "decode"):
-        rate = f"{name}_tokens_per_second"
-        shares = fast[f"{name}_share_of_ceiling"] / base[f"{name}_share_of_ceiling"]
+        rate, share = f"{name}_tokens_per_second", f"{name}_share_of_ceiling"
+        shares = point["models"]["fast"][share] / point["models"]["base"][share]
         assert point["ratios"]["fast"][rate] / point["ideal_ratios"]["fast"][rate] == pytest.approx(shares)
         assert facts["models"]["fast"][f"ideal_{name}_ratio"] == point["ideal_ratios"]["fast"][rate]
         assert 1 < facts["models"]["fast"][f"ideal_{name}_ratio"] < 8 / 2  # the head stays

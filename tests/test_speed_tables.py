@@ -1,33 +1,19 @@
 """The words of the speed measurement: what was measured stands there, beside what is possible."""
 
-import json
-import sys
-
 import pytest
-import torch
 from tiny import narrow_llama
 
-from benchmarks import gpu
 from eval.ceilings import Sizes
 from eval.speed import measure_speed
 from eval.speed_tables import headline_ratios, speed_grid_table, speed_table
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr("eval.ceilings.SIZES", {"cpu": Sizes(2**16, 16, 1)})
-
-
-def measured(**shape):
-    models = {"base": narrow_llama(depth=3), "fast": narrow_llama(depth=2)}
-    return measure_speed(models, **{"prompt_tokens": [8], "new_tokens": 3} | shape)
-
-
 @pytest.fixture(scope="module")
 def several():
+    models = {"base": narrow_llama(depth=3), "fast": narrow_llama(depth=2)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eval.ceilings.SIZES", {"cpu": Sizes(2**16, 16, 1)})
-        return measured(prompt_tokens=[8, 4], batch_size=[1, 2])
+        return measure_speed(models, prompt_tokens=[8, 4], batch_size=[1, 2], new_tokens=3)
 
 
 def row_of(table, words: str) -> tuple[str, ...]:
@@ -67,37 +53,3 @@ def test_what_was_not_measured_is_called_so(several):
     base = point["models"]["base"] | {"peak_bytes": None}
     without = several | {"points": [point | {"models": point["models"] | {"base": base}}]}
     assert row_of(speed_table(without), "peak memory, MB")[1] == "not measured"
-
-
-def bench(monkeypatch, capsys, *arguments: str) -> list[str]:
-    monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
-    gpu.main()
-    return capsys.readouterr().out.splitlines()
-
-
-def test_the_gpu_benchmark_measures_base_and_cuts_at_every_batch_size(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(gpu, "RESULTS", tmp_path)
-    lines = bench(monkeypatch, capsys, "--device", "cpu", "--tiny", "--only", "speed")
-    facts = json.loads(lines[-1])
-    assert facts["measured"] is True and facts["speed"]["ceilings"]["copy_bytes_per_second"] > 0
-    assert [point["batch_size"] for point in facts["speed"]["points"]] == [1, 2]
-    assert list(facts["speed"]["points"][0]["ratios"]) == ["drop-1", "drop-2"]
-    assert not list(tmp_path.iterdir()), "a smoke test leaves no results"
-
-
-def test_the_gpu_benchmark_says_plainly_that_there_is_no_gpu(monkeypatch, capsys):
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
-    first, last = bench(monkeypatch, capsys)
-    assert "no GPU found: nothing was measured" in first
-    assert json.loads(last) == {"device": "none", "measured": False}
-
-
-def test_a_section_that_cannot_be_measured_does_not_hide_the_others(monkeypatch, capsys):
-    def refused(bench):
-        raise ValueError("no compiler")
-
-    monkeypatch.setattr(gpu, "SECTIONS", {"first": refused, "speed": gpu.speed})
-    lines = bench(monkeypatch, capsys, "--device", "cpu", "--tiny")
-    facts = json.loads(lines[-1])
-    assert facts["first"] == {"not measured": "no compiler"} and "points" in facts["speed"]
-    assert "not measured: no compiler" in lines
