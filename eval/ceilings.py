@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
@@ -141,17 +141,22 @@ def kv_bytes(cache: Cache) -> int:
 
 def _counter() -> FlopCounterMode:
     def attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-        return sdpa_flop_count(query, key, value)
+        num_sequences, num_heads, num_queries, width = query  # the keys may have fewer heads
+        return 2 * num_sequences * num_heads * num_queries * key[-2] * (width + value[-1])
 
     def experts(rows: Any, weights: Any, *_: Any, **__: Any) -> int:
         return 2 * math.prod(rows) * weights[-1]  # each row meets one expert
 
-    # Kernels that torch's counter does not know.
-    unknown = {
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention,
-        torch.ops.aten._grouped_mm: experts,
+    # Kernels that torch's counter does not know, or not in every version with fewer heads of keys.
+    aten = torch.ops.aten
+    kernels = {
+        aten._scaled_dot_product_flash_attention_for_cpu: attention,
+        aten._scaled_dot_product_flash_attention: attention,
+        aten._scaled_dot_product_efficient_attention: attention,
+        aten._scaled_dot_product_cudnn_attention: attention,
+        aten._grouped_mm: experts,
     }
-    return FlopCounterMode(display=False, custom_mapping=unknown)
+    return FlopCounterMode(display=False, custom_mapping=kernels)
 
 
 def _flops(counter: FlopCounterMode, *, seen: float) -> int:

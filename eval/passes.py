@@ -71,21 +71,30 @@ def static_step(model: PreTrainedModel, length: int) -> Static:
 
     Raises ValueError for a class that transformers does not compile; the step does if compiling fails.
     """
-    name = type(model).__name__
-    if not model._can_compile_fullgraph:
-        raise ValueError(f"{name}: transformers does not compile this class; measure it with compile: false")
-    compiled = torch.compile(model, **COMPILE)
+    check_compiles(type(model))
+    step = _compiled(model, type(model).__name__)
+    return Static(StaticCache(config=model.config, max_cache_len=length), step)
 
-    def step(**inputs: Any) -> Any:
+
+def check_compiles(model_class: type[PreTrainedModel], device: torch.device | None = None) -> None:
+    """Raise ValueError if transformers does not compile this class, or torch.compile fails on the device."""
+    if not model_class._can_compile_fullgraph:
+        raise ValueError(f"transformers does not compile {model_class.__name__}; set compile to false")
+    if device is not None:
+        _compiled(lambda x: x + 1, str(device))(torch.ones(8, device=device))
+
+
+def _compiled(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    compiled = torch.compile(function, **COMPILE)
+
+    def call(*args: Any, **inputs: Any) -> Any:
         try:
-            return compiled(**inputs)
+            return compiled(*args, **inputs)
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             reason = " ".join(str(error).split("\n")[:2]).strip()  # who raised, then what
-            raise ValueError(
-                f"{name}: torch.compile failed ({reason}); measure with compile: false"
-            ) from error
+            raise ValueError(f"torch.compile fails for {name} ({reason}); set compile to false") from error
 
-    return Static(StaticCache(config=model.config, max_cache_len=length), step)
+    return call
 
 
 @torch.inference_mode()

@@ -47,7 +47,8 @@ def measure_speed(
     Raises ValueError on sizes that cannot be measured, models on several devices, or one without a KV cache.
     """
     counts = {"new_tokens": new_tokens, "repeats": repeats, "warmup": warmup}
-    device = _checked_device(models, {**counts, "prompt_tokens": prompt_tokens, "batch_size": batch_size})
+    sizes = {name: (count,) for name, count in counts.items()}
+    device = _checked_device(models, {**sizes, "prompt_tokens": prompt_tokens, "batch_size": batch_size})
     base, *_ = models
     ceilings = Ceilings(device, models[base].dtype)
     points = []
@@ -141,16 +142,14 @@ def _prompts(models: Models, batch_size: int, prompt_tokens: int, seed: int) -> 
     return torch.randint(vocabulary, (batch_size, prompt_tokens), generator=random)
 
 
-def _checked_device(models: Models, sizes: Mapping[str, int | Sequence[int]]) -> torch.device:
+def _checked_device(models: Models, sizes: Mapping[str, Sequence[int]]) -> torch.device:
     """The one device of all models, or ValueError for what cannot be measured."""
     for name, least in LEAST.items():
-        size = sizes[name]
-        for value in [size] if isinstance(size, int) else size:
-            if value < least:
-                raise ValueError(f"{name}: must be at least {least}, got {value}")
+        if min(sizes[name], default=0) < least:
+            raise ValueError(f"{name}: must be at least {least}, got {', '.join(map(str, sizes[name]))}")
     if not models:
         raise ValueError("models: nothing to measure")
-    length = max(sizes["prompt_tokens"]) + sizes["new_tokens"]
+    length = max(sizes["prompt_tokens"]) + max(sizes["new_tokens"])
     for label, model in models.items():
         if model.training:
             raise ValueError(

@@ -2,13 +2,17 @@
 
 import pytest
 import torch
-from tiny import narrow_llama
+from tiny import narrow_llama, write_tiny
 from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM, PreTrainedModel
 
 from eval import passes
 from eval.ceilings import Sizes
 from eval.passes import Clock, greedy_pass, static_step
 from eval.speed import measure_speed
+from eval.zoo import Zoo
+from fastpath.config import SpeedConfig
+from fastpath.errors import ConfigError
+from fastpath.sources import locate
 
 PROMPT = torch.randint(50, (2, 7), generator=torch.Generator().manual_seed(1))
 
@@ -88,22 +92,36 @@ def test_a_model_without_kv_cache_is_refused_by_class():
 
 
 def test_what_transformers_does_not_compile_is_refused_by_class():
-    with pytest.raises(ValueError, match=r"MambaForCausalLM: transformers does not compile this class"):
+    with pytest.raises(ValueError, match=r"transformers does not compile MambaForCausalLM"):
         static_step(mamba(), 10)
 
 
-def test_a_compiler_that_fails_is_one_line(monkeypatch):
+@pytest.fixture
+def no_compiler(monkeypatch):
     def broken(graph, inputs):
         raise RuntimeError("no C++ compiler\nlong story")
 
     monkeypatch.setattr(passes, "COMPILE", {"backend": broken})
+    yield
+    torch.compiler.reset()
+
+
+REFUSAL = r"torch.compile fails for {} \(.*no C.. compiler.*set compile to false$"
+
+
+def test_a_compiler_that_fails_is_one_line(no_compiler):
     model = llama()
-    with pytest.raises(
-        ValueError, match=r"torch.compile failed \(.*no C.. compiler.*compile: false"
-    ) as caught:
+    with pytest.raises(ValueError, match=REFUSAL.format("LlamaForCausalLM")) as caught:
         greedy_pass(model, PROMPT, 3, static_step(model, 10))
     assert "\n" not in str(caught.value)
-    torch.compiler.reset()
+
+
+def test_without_a_compiler_an_evaluation_is_refused_before_any_work(no_compiler, tmp_path):
+    sources = {"base": locate(str(write_tiny(tmp_path / "model")))}
+    zoo = Zoo(sources, dtype=torch.float32, device=torch.device("cpu"), trust=False)
+    zoo.check_positions(SpeedConfig())
+    with pytest.raises(ConfigError, match="^eval.speed.compile: " + REFUSAL.format("cpu")):
+        zoo.check_positions(SpeedConfig(compile=True))
 
 
 def test_the_clock_gives_the_time_between_marks(monkeypatch):
