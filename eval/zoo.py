@@ -71,7 +71,7 @@ class Zoo:
                 )
 
     def check_positions(self, speed: SpeedConfig) -> None:
-        """Raise ConfigError if speed cannot be measured: context too short, or a model that cannot compile."""
+        """Raise ConfigError if speed cannot be measured: a context too short, a compiler missing."""
         need = max(speed.prompt_tokens) + speed.new_tokens
         for label, source in self.sources.items():
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=self._trust)
