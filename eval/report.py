@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from eval.plots import gap_plot, score_plot
-from eval.tables import KIND_WORDS, Table, claim_words, gap_table, points, speed_table
+from eval.speed_tables import headline_ratios, speed_table
+from eval.tables import KIND_WORDS, Table, claim_words, gap_table, points
 from fastpath.cli import console, guarded
 from fastpath.errors import RunError
 from fastpath.plan import Plan, Scores, read_plan, read_scores, spans_of
@@ -130,7 +131,7 @@ def headlines(facts: dict[str, Any]) -> list[str]:
                     f"{mean['fast_accuracy']:.3f}, {points(mean['gap'])} points lost "
                     f"(95 % {points(mean['gap_low'])} to {points(mean['gap_high'])})."
                 )
-        ratio = facts["results"]["speed"]["ratios"][label]
+        ratio = headline_ratios(facts["results"]["speed"], label)
         lines.append(
             f"Speed, {label} over base: prefill {ratio['prefill_tokens_per_second']:.2f} times, "
             f"decode {ratio['decode_tokens_per_second']:.2f} times."
@@ -224,7 +225,7 @@ def _headline(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
             "simple_gap": variant["claim"].get("gap"),
             **{f"complex_{kind}_gap": mean["gap"] for kind, mean in variant["complex"]["means"].items()},
             "simple_unchanged": variant["claim"]["verdict"],
-            "decode_speed_ratio": results["speed"]["ratios"][label]["decode_tokens_per_second"],
+            "decode_speed_ratio": headline_ratios(results["speed"], label)["decode_tokens_per_second"],
         }
     return line
 

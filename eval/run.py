@@ -193,7 +193,9 @@ def joined_rows(outcomes: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _speed(zoo: Zoo, config: EvalConfig, seed: int) -> dict[str, Any]:
     models = {label: zoo.get(label)[0] for label in zoo.sources}
     shape = config.speed
-    with progress("measuring speed, base and variants in turn", (shape.repeats + 1) * len(models)) as advance:
+    points = len(shape.prompt_tokens) * len(shape.batch_size)
+    passes = points * (shape.repeats + 1) * len(models)
+    with progress("measuring speed, base and variants in turn", passes) as advance:
         try:
             return measure_speed(models, **shape.model_dump(), seed=seed, progress=lambda: advance(1))
         except ValueError as error:

@@ -141,53 +141,5 @@ def claim_words(claim: Mapping[str, Any], label: str) -> str:
     return words
 
 
-def speed_table(speed: Mapping[str, Any]) -> Table:
-    """Medians of each model and the ratio of each variant to the base."""
-    labels = list(speed["models"])
-    rows = []
-    for key, words in (
-        ("ttft_seconds", "time to first token, ms"),
-        ("prefill_tokens_per_second", "prefill, tokens/s"),
-        ("decode_tokens_per_second", "decode, tokens/s"),
-        ("peak_bytes", "peak memory, MB"),
-        ("weight_bytes", "weights, MB"),
-    ):
-        rows.append((words, *(_speed_cell(speed["models"][label], key) for label in labels)))
-    for label in labels[1:]:
-        for key, words in (("prefill", "prefill"), ("decode", "decode")):
-            ratio = speed["ratios"][label][f"{key}_tokens_per_second"]
-            rows.append((f"{words}: {label} over base", "1.00", *_ratio_cells(labels, label, ratio)))
-    return Table(title="Speed", headings=("", *labels), rows=tuple(rows), note=speed_note(speed))
-
-
-def _ratio_cells(labels: Sequence[str], label: str, ratio: float) -> list[str]:
-    return [f"{ratio:.2f}" if other == label else "" for other in labels[1:]]
-
-
-def _speed_cell(facts: Mapping[str, Any], key: str) -> str:
-    value = facts.get(key)
-    if value is None:
-        return "not measured"
-    scale = 1e3 if key == "ttft_seconds" else 1e-6 if key.endswith("bytes") else 1
-    if isinstance(value, Mapping):
-        median, low, high = (_three(value[key] * scale) for key in ("median", "low", "high"))
-        return f"{median} [{low}, {high}]"
-    return _three(value * scale)
-
-
-def _three(value: float) -> str:
-    """Three significant digits, no exponent."""
-    return f"{float(f'{value:.3g}'):,.10g}"
-
-
-def speed_note(speed: Mapping[str, Any]) -> str:
-    """How the speed was measured."""
-    return (
-        f"Prompt {speed['prompt_tokens']} tokens, {speed['new_tokens']} new, batch {speed['batch_size']}; "
-        f"medians [quartiles] of {speed['repeats']} repeats in alternation, warm-up excluded. "
-        f"Peak memory: {speed['peak_bytes_how']}."
-    )
-
-
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

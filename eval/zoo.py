@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
+from eval.passes import check_compiles
 from fastpath.config import EvalConfig, Recipe, SpeedConfig
 from fastpath.errors import ConfigError, ModelError, RunError
 from fastpath.models import Lineage, check_tokenizer, load_model, load_tokenizer, weights_sha256
@@ -72,13 +73,19 @@ class Zoo:
                 )
 
     def check_positions(self, speed: SpeedConfig) -> None:
-        """Raise ConfigError if the speed measurement is longer than a model's context."""
-        need = speed.prompt_tokens + speed.new_tokens
+        """Raise ConfigError if speed cannot be measured: a context too short, a compiler missing."""
+        need = max(speed.prompt_tokens) + speed.new_tokens
         for label, source in self.sources.items():
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=self.trust)
             limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
             if isinstance(limit, int) and 0 < limit < need:
                 raise ConfigError(f"eval.speed: {need} tokens are more than the {limit} positions of {label}")
+            model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None: the repository's own
+            if speed.compile and model_class is not None:
+                try:
+                    check_compiles(model_class, self._device)
+                except ValueError as error:
+                    raise ConfigError(f"eval.speed.compile: {error}") from None
 
     def _tokenizer(self, label: str) -> Any:
         return load_tokenizer(self.sources[label].folder, trust_remote_code=self.trust)

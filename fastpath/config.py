@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from fastpath.errors import ConfigError
 
@@ -61,15 +61,29 @@ class PruneConfig(Section):
     """Tokens of a batch, padding included."""
 
 
-class SpeedConfig(Section):
-    """The shape of the speed measurement."""
+Size = Annotated[int, Field(ge=1)]
+Several = Annotated[tuple[Size, ...], Field(min_length=1)]
 
-    prompt_tokens: int = Field(default=256, ge=1)
-    """Tokens of the prompt."""
+
+def _several(given: Any) -> Any:
+    # A tuple: strict mode takes no list from a validator.
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+Sizes = Annotated[Several, BeforeValidator(_several, json_schema_input_type=Size | Several)]
+
+
+class SpeedConfig(Section):
+    """The shapes of the speed measurement: each prompt length with each batch size; the first leads."""
+
+    prompt_tokens: Sizes = (256,)
+    """Tokens of the prompt: a number or a list."""
     new_tokens: int = Field(default=32, ge=2)
     """Tokens generated after it."""
-    batch_size: int = Field(default=1, ge=1)
-    """Sequences at once."""
+    batch_size: Sizes = (1,)
+    """Sequences at once: a number or a list."""
+    compile: bool = False
+    """Decode with torch.compile and a static cache; compiling takes up to a minute a model and shape."""
     repeats: int = Field(default=5, ge=5)
     """Timed repetitions of each model, in alternation, after a warm-up."""
 

@@ -44,6 +44,13 @@ def code_version() -> str:
     return f"fastpath {version} ({revision})"
 
 
+def device_name(device: torch.device) -> str:
+    """What the device is called by its maker, or its type where that is not known."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpu_name() if device.type == "cpu" else device.type
+
+
 def fast_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     """The dtype for `auto`, and why: bfloat16 where this device computes it fast, else float32.
 

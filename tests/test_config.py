@@ -71,6 +71,15 @@ def test_schema_accepts_what_recipes_say():
             {"eval": {"speed": {"repeats": 4}}},
             "eval.speed.repeats: input should be greater than or equal to 5, got 4",
         ),
+        (
+            {"eval": {"speed": {"batch_size": [1, 0]}}},
+            "eval.speed.batch_size.1: input should be greater than or equal to 1, got 0",
+        ),
+        ({"eval": {"speed": {"batch_size": []}}}, "eval.speed.batch_size: tuple should have at least 1 item"),
+        (
+            {"eval": {"speed": {"batch_size": "8"}}},
+            "eval.speed.batch_size.0: input should be a valid integer",
+        ),
         ({"eval": {"speed": {"repeat": 4}}}, "eval.speed.repeat: unknown key; did you mean 'repeats'?"),
     ],
 )
@@ -79,6 +88,13 @@ def test_wrong_key_is_named_with_what_would_work(changes, message):
         build_recipe(SMALL | changes)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_a_size_is_a_number_or_a_list_and_survives_its_own_yaml():
+    speed = {"prompt_tokens": 8, "batch_size": [1, 64]}
+    recipe = build_recipe(SMALL | {"eval": {"speed": speed}})
+    assert (recipe.eval.speed.prompt_tokens, recipe.eval.speed.batch_size) == ((8,), (1, 64))
+    assert build_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
 def test_override_beats_the_file_and_makes_sections(tmp_path):

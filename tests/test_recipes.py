@@ -11,7 +11,7 @@ OFFLINE = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "hub-suites.yaml"})
 SMALL = [
     "prune.items_per_task=2",
     "eval.items_per_task=2",
-    "eval.speed.prompt_tokens=8",
+    "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",
 ]
 

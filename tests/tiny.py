@@ -23,6 +23,13 @@ def tiny_llama(*, depth: int = 6, seed: int = 0, **changes) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**(sizes | changes))).eval()
 
 
+def narrow_llama(*, depth: int) -> LlamaForCausalLM:
+    """The smallest Llama whose work can be counted by hand."""
+    narrow = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "max_position_embeddings": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "tie_word_embeddings": False}
+    return tiny_llama(depth=depth, initializer_range=0.02, bos_token_id=1, eos_token_id=2, **narrow, **heads)
+
+
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """A token a byte, and a few special ones."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -61,6 +68,7 @@ def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None
 def run_stage(stage: str, *arguments: str | Path) -> int:
     """`python -m stage --config ...` in this process; its exit code."""
     from eval import report
+    from eval.ceilings import Sizes
     from eval.dry_run import preview
     from eval.run import run as evaluate
     from prune.run import run as prune
@@ -68,5 +76,6 @@ def run_stage(stage: str, *arguments: str | Path) -> int:
 
     run, shown = {"prune": (prune, show), "eval": (evaluate, report.show)}[stage]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eval.ceilings.SIZES", {"cpu": Sizes(2**20, 64, 1)})
         patch.setattr(sys, "argv", [stage, "--config", *map(str, arguments)])
         return cli.main(stage, run, shown, preview=preview if stage == "eval" else None)
