@@ -13,8 +13,9 @@ from typing import Any
 
 from rich.console import Console
 
-from fastpath.config import Recipe, load_recipe
+from fastpath.config import Recipe
 from fastpath.errors import UserError
+from fastpath.recipe_file import load_recipe
 
 Facts = dict[str, Any]
 

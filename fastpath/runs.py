@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastpath.config import Recipe, build_recipe, differing_keys, parse_yaml
+from fastpath.config import Recipe
 from fastpath.env import describe_environment
 from fastpath.errors import RunError
+from fastpath.recipe_file import build_recipe, differing_keys, parse_yaml
 
 
 @contextmanager

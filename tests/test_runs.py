@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastpath.config import build_recipe
 from fastpath.errors import RunError
+from fastpath.recipe_file import build_recipe
 from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json, write_text
 
 ROOT = Path(__file__).parents[1]
