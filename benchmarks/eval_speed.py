@@ -30,7 +30,6 @@ from eval.lm import FastLM
 from eval.variants import VariantsLM
 from fastpath.blocks import keep_blocks
 from fastpath.config import EvalConfig
-from fastpath.items.catalog import generate
 from fastpath.models import load_model, load_tokenizer
 from fastpath.sources import locate
 
@@ -56,15 +55,18 @@ class Task:
 
 
 def shipped_tasks(tokenizer: Any, num_items: int) -> dict[str, Task]:
-    """The likelihood tasks of our two suites, as lm-eval builds their requests; more of the short ones."""
+    """The tasks of our two suites, as lm-eval builds their requests; more items of the short ones."""
     loaded: dict[str, Any] = {}
     for suite, times in (("simple", 8), ("complex", 1)):
         loaded |= load_suites(EvalConfig(items_per_task=num_items * times), seed=0)[suite]
     tasks = {}
     for name, task in loaded.items():
         task.build_all_requests()
-        chosen = [i for i in task.instances if i.request_type == "loglikelihood"]
+        chosen = task.instances
         pairs, items = [i.args for i in chosen], [i.doc_id for i in chosen]
+        if task.OUTPUT_TYPE == "generate_until":
+            tasks[name] = Task("generation", pairs, items, [])
+            continue
         gold = [int(doc["gold"]) for doc in task.eval_docs] if "gold" in chosen[0].doc else []
         one = gold and all(len(tokenizer(end, add_special_tokens=False).input_ids) == 1 for _, end in pairs)
         tasks[name] = Task("one token" if one else "multi-token", pairs, items, gold)
@@ -100,13 +102,6 @@ def _choices(rows: list[dict[str, Any]], template: str, examples: str = "") -> T
     both = [(number, f" {end.strip()}") for number, row in enumerate(rows) for end in row["choices"]]
     pairs, items = [(prompts[number], end) for number, end in both], [number for number, _ in both]
     return Task("multi-token", pairs, items, [row["gold"] for row in rows])
-
-
-def generation_task(num_items: int) -> Task:
-    """Worked problems written out: FastLM leaves generation to lm-eval's own class."""
-    settings = {"until": ["\n\n"], "max_gen_toks": 32, "do_sample": False}
-    items = generate("worked", split="evaluation", seed=0, num_items=num_items)
-    return Task("generation", [(item.prompt, settings) for item in items], list(range(num_items)), [])
 
 
 def ask(lm: Any, task: Task) -> list[Any]:
@@ -226,7 +221,6 @@ def main() -> None:
     folder = locate(MODEL).folder
     model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
     tasks = shipped_tasks(tokenizer, options.items) | suite_tasks(options.suites, options.items)
-    tasks["worked, generated"] = generation_task(options.items)
     contests = contests_of(model, tokenizer, tasks)
     compete({name: replace(c, tasks=[_first(t) for t in c.tasks]) for name, c in contests.items()}, 1)
     facts = compete(contests, options.rounds)
