@@ -2,8 +2,8 @@
 
 import sys
 
-from eval.report import show
 from eval.run import run
+from eval.show import show
 from fastpath.cli import main
 
 sys.exit(main("eval", run, show))
