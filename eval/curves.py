@@ -70,10 +70,14 @@ def _frontier(runs: Mapping[str, Facts], phase: str) -> Plot:
                 )
     axes.axvline(1, color=INK, linewidth=0.8, linestyle="--")
     axes.set_ylim(0, 1.02)
-    axes.margins(x=0.12)
+    places.append((1.0, "base"))
+    ends = [x for x, _ in places]
+    room = 0.12 * (max(ends) - min(ends) or 1)
+    axes.set_xlim(min(ends) - room, max(ends) + room)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel(f"{phase} speed over the base")
     axes.set_ylabel("mean accuracy")
-    _names(axes, [(1.0, "base"), *places])
+    _names(axes, sorted(places))
     legend_below(figure, axes, columns=2)
     return finished(figure, f"{phase} speed over the base against mean accuracy of every model")
 
@@ -100,15 +104,13 @@ def _point(
 def _names(axes: Any, places: Sequence[tuple[float, str]]) -> None:
     """Names above the axes, each over its x, pushed apart where they would overlap."""
     low, high = axes.get_xlim()
-    width = 0.075 * (high - low)
-    rightmost = low - width
-    for x, name in sorted(places):
-        rightmost = max(x, rightmost + width)
+    apart = spread([x for x, _ in places], low=low, high=high, gap=0.075 * (high - low))
+    for (x, name), at in zip(places, apart, strict=True):
         axes.annotate(
             name,
             xy=(x, 1),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(rightmost, 1.05),
+            xytext=(at, 1.05),
             textcoords=axes.get_xaxis_transform(),
             rotation=40,
             fontsize=8.5,
@@ -116,6 +118,16 @@ def _names(axes: Any, places: Sequence[tuple[float, str]]) -> None:
             annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": INK, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
         )
+
+
+def spread(rising: Sequence[float], *, low: float, high: float, gap: float) -> list[float]:
+    """Rising places moved to stand `gap` apart inside [low, high], closer where they must."""
+    gap = min(gap, (high - low) / max(1, len(rising) - 1))
+    places: list[float] = []
+    for number, x in enumerate(rising):  # leave room on the right for those to come
+        x = min(x, high - gap * (len(rising) - 1 - number))
+        places.append(max(x, places[-1] + gap if places else low))
+    return places
 
 
 def ceiling_plot(speed: Mapping[str, Any]) -> tuple[Plot, ...]:
@@ -138,7 +150,7 @@ def _point_name(point: Mapping[str, Any]) -> str:
 
 
 def _shares(phase: str, ceiling: str, shares: Sequence[tuple[str, int, float]]) -> Plot:
-    figure, axes = new_axes(width=4.8, height=0.9 + 0.3 * max(2, len(shares)))
+    figure, axes = new_axes(width=4.8, height=1.0 + 0.3 * max(2, len(shares)))
     at = range(len(shares))
     colors = [MODEL_COLORS[number % len(MODEL_COLORS)] for _, number, _ in shares]
     bars = axes.barh(at, [100 * share for _, _, share in shares], color=colors, alpha=0.85, height=0.65)

@@ -37,7 +37,7 @@ def score_plot(scores: Scores, drop: Collection[int]) -> Plot:
     axes.tick_params(axis="x", labelsize=7)
     axes.set_xlabel("block (shaded: dropped)")
     axes.set_ylabel(f"cost, {scores.unit}")
-    axes.legend(frameon=False, labelcolor=INK)
+    legend_below(figure, axes)
     return finished(figure, "Cost of each block on simple and on complex items")
 
 
@@ -56,7 +56,7 @@ def gap_plot(label: str, variant: Mapping[str, Any]) -> Plot:
         for name, task in reversed(variant.get(suite, {"tasks": {}})["tasks"].items()):
             if not task["floor"]:
                 rows.append((short(name), task, suite))
-    figure, axes = new_axes(width=9, height=0.9 + 0.3 * max(2, len(rows)))
+    figure, axes = new_axes(width=9, height=1.3 + 0.3 * max(2, len(rows)))
     margin = 100 * variant["claim"]["margin"]
     axes.axvspan(0, margin, color=DROPPED, linewidth=0)
     axes.axvline(0, color=INK, linewidth=0.8)

@@ -90,8 +90,8 @@ def run_page(facts: Facts) -> Page:
 
 
 FRONTIER_WORDS = (
-    "Every variant at its speed over its base (decode, prefill) and its accuracy; the base, hollow, stands at "
-    "1. Bars: 95 % interval of the difference from the base. The ring marks the chosen point: the first "
+    "Every variant at its speed over its base (decode, prefill) and its accuracy; the base, hollow, stands "
+    "at 1. Bars: 95 % interval of the difference from the base. The ring marks the chosen point: the first "
     "variant of a run."
 )
 

@@ -21,7 +21,7 @@ const sort = (heading) => {
     body.append(...others.sort((a, b) => compare(text(a), text(b), sign)), ...totals);
   }
 };
-for (const heading of document.querySelectorAll("table.sortable th")) {
+for (const heading of document.querySelectorAll("table.sortable th:not(:empty)")) {
   const button = document.createElement("button");
   button.append(...heading.childNodes);
   button.addEventListener("click", () => sort(heading));
