@@ -10,6 +10,7 @@ from eval.sections import FRONTIER_WORDS, Page, Section, drop_words, headlines
 from eval.tables import KIND_WORDS, TONES, Table, interval, row_verdict, short
 
 Runs = Mapping[str, Facts]
+UNDER = "95 % intervals, and whether they show (shown) or refute that less than the margin is lost"
 
 
 def runs_page(runs: Runs) -> Page:
@@ -56,9 +57,7 @@ def side_table(runs: Runs) -> Table:
         title="Side by side",
         headings=("", *(column for column, _ in columns)),
         rows=tuple((key, *(cells.get(key, ("", ""))[0] for _, cells in columns)) for key in keys),
-        remarks=(
-            "points lost: accuracy of the base minus the variant's, mean over tasks, with 95 % intervals",
-        ),
+        remarks=(f"points lost: accuracy of the base minus the variant's, mean over tasks; {UNDER}",),
         tones=tones,
         sortable=False,
     )
@@ -77,7 +76,8 @@ def _cells(facts: Facts, label: str) -> dict[str, tuple[str, str]]:
         for kind, mean in variant[suite]["means"].items():
             words = f"{suite}, {KIND_WORDS[kind]}"
             accuracies = f"{mean['base_accuracy']:.3f} -> {mean['fast_accuracy']:.3f}"
-            cells[f"{words}: points lost"] = (interval(mean), TONES[row_verdict(mean, margin)])
+            under = row_verdict(mean, margin)
+            cells[f"{words}: points lost"] = (f"{interval(mean)} {under}", TONES[under])
             cells[f"{words}: accuracy, base -> variant"] = (accuracies, "")
     if mean := facts.results["depth"]["contrast"].get(label):
         cells["depth contrast, points"] = (contrast(mean, "accuracy"), "")
@@ -122,7 +122,7 @@ def task_table(runs: Runs) -> Table:
         title="Points lost, task by task",
         headings=("suite", "task", *(column for column, _, _ in columns)),
         rows=tuple(rows),
-        remarks=("95 % intervals; (chance): the base is at chance, the task cannot show a gap",),
+        remarks=(f"{UNDER}; (chance): the base is at chance, the task cannot show a gap",),
         starts=frozenset(starts.values()),
         tones=tones,
     )

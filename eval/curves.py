@@ -94,7 +94,8 @@ def _point(
     """The base at 1, the variant at x with the interval of their difference, a line between."""
     y, base = mean["fast_accuracy"], mean["base_accuracy"]
     ends = [[max(0, mean["gap_high"] - mean["gap"])], [max(0, mean["gap"] - mean["gap_low"])]]
-    axes.plot([1, x], [base, y], color=color, linewidth=0.9, alpha=0.6)
+    line = "-" if mark == KIND_MARKS["likelihood"] else ":"
+    axes.plot([1, x], [base, y], color=color, linewidth=1, linestyle=line, alpha=0.7)
     axes.plot([1], [base], color=color, marker=mark, markersize=6, markerfacecolor="none")
     axes.errorbar([x], [y], yerr=ends, color=color, fmt=mark, markersize=6, capsize=3, **known)
     if chosen:

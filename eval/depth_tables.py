@@ -41,7 +41,7 @@ def depth_table(depth: Mapping[str, Any], label: str) -> Table:
             if facts is not None:
                 tones[len(rows), column] = _tone(facts[unit])
         cells = (contrast(facts, "accuracy"), contrast(facts, "nats")) if facts else ("base at chance", "")
-        rows.append((name, steps, *cells, rates))
+        rows.append((name, steps, *cells, rates, _worse(facts) if facts else ""))
 
     for name, dial in depth["dials"].items():
         facts = dial["contrast"][label]
@@ -54,12 +54,13 @@ def depth_table(depth: Mapping[str, Any], label: str) -> Table:
         add(f"mean of {len(depth['contrast'][label]['dials'])}", "", depth["contrast"][label], "")
     return Table(
         title=f"Depth contrast: base beside {label}",
-        headings=("dial", "k", "points lost (95 %)", "nats lost (95 %)", "short cut"),
+        headings=("dial", "k", "points lost (95 %)", "nats lost (95 %)", "short cut", "worse with depth"),
         rows=tuple(rows),
         note=depth_words(depth, label),
         dim=frozenset(dim),
         remarks=(MEANING,),
         totals=frozenset(totals),
+        spare=1,
         tones=tones,
     )
 
@@ -70,6 +71,12 @@ def contrast(facts: Mapping[str, Any], unit: str) -> str:
     if unit == "accuracy":
         return interval(gap)
     return f"{gap['gap']:+.2f} [{gap['gap_low']:+.2f}, {gap['gap_high']:+.2f}]"
+
+
+def _worse(facts: Mapping[str, Any]) -> str:
+    """In which units more is known to be lost."""
+    units = [word for word, unit in (("points", "accuracy"), ("nats", "nats")) if facts[unit]["gap_low"] > 0]
+    return f"shown in {' and '.join(units)}" if units else "not shown"
 
 
 def _tone(gap: Mapping[str, Any]) -> str:

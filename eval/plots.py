@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from eval.tables import short
+from eval.tables import short, side_by_side
 from fastpath.plan import Column, Scores
 
 SIMPLE, COMPLEX, KNOWLEDGE, DROPPED = "#3b82c4", "#d9822b", "#8a7fb8", "#8884"
@@ -27,13 +27,13 @@ class Plot:
 
 def score_plot(scores: Scores, drop: Collection[int]) -> Plot:
     """Cost of each block, simple beside complex, with 95 % intervals; dropped blocks are shaded."""
-    figure, axes = new_axes(width=9, height=3.2)
+    figure, axes = new_axes(width=8, height=3.2)
     for i in drop:
         axes.axvspan(i - 0.5, i + 0.5, color=DROPPED, linewidth=0)
     _bars(axes, scores.simple, offset=-0.2, color=SIMPLE, label="simple")
     _bars(axes, scores.complex, offset=0.2, color=COMPLEX, label="complex")
     axes.set_yscale("symlog", linthresh=0.1)  # one or two blocks cost a hundred times the others
-    axes.set_xticks(range(scores.depth))
+    axes.set_xticks(range(0, scores.depth, 1 + scores.depth // 40))  # or the numbers would touch
     axes.tick_params(axis="x", labelsize=7)
     axes.set_xlabel("block (shaded: dropped)")
     axes.set_ylabel(f"cost, {scores.unit}")
@@ -53,10 +53,10 @@ def gap_plot(label: str, variant: Mapping[str, Any]) -> Plot:
     """Gap of every task that can show one, in points, with 95 % intervals, simple on top."""
     rows = []
     for suite in ("knowledge", "complex", "simple"):
-        for name, task in reversed(variant.get(suite, {"tasks": {}})["tasks"].items()):
+        for name, task in reversed(side_by_side(variant.get(suite, {"tasks": {}})["tasks"])):
             if not task["floor"]:
                 rows.append((short(name), task, suite))
-    figure, axes = new_axes(width=9, height=1.3 + 0.3 * max(2, len(rows)))
+    figure, axes = new_axes(width=8, height=1.3 + 0.3 * max(2, len(rows)))
     margin = 100 * variant["claim"]["margin"]
     axes.axvspan(0, margin, color=DROPPED, linewidth=0)
     axes.axvline(0, color=INK, linewidth=0.8)

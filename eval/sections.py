@@ -146,8 +146,8 @@ def _tiles(facts: Facts, label: str) -> list[Tile]:
         words = contrast(mean, "accuracy")
         tiles.append(Tile("points lost by depth", words.partition(" ")[0], _ends(words)))
     ratios = speed_ratios(facts.results["speed"], label)
-    for key in ("decode", "prefill"):
-        tiles.append(Tile(f"{key} speed", f"{ratios[f'{key}_tokens_per_second']:.2f} x", "over the base"))
+    decode, prefill = (ratios[f"{phase}_tokens_per_second"] for phase in ("decode", "prefill"))
+    tiles.append(Tile("speed over the base", f"{decode:.2f} x", f"decode; prefill {prefill:.2f} x"))
     return tiles
 
 

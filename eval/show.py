@@ -23,10 +23,10 @@ def show(folder: Path) -> dict[str, Any]:
     results = facts.results
     out = console()
     for label, variant in facts.variants.items():
-        _print(out, gap_table(label, variant))
+        print_table(out, gap_table(label, variant))
         if results["depth"]["dials"]:
-            _print(out, depth_table(results["depth"], label))
-    _print(out, speed_table(results["speed"]))
+            print_table(out, depth_table(results["depth"], label))
+    print_table(out, speed_table(results["speed"]))
     for label, text in results["answers"].items():
         out.print(f"{label:7} {text if label == 'prompt' else repr(text)}", markup=False)
     for label, model_folder in results["models"].items():
@@ -38,13 +38,14 @@ def show(folder: Path) -> dict[str, Any]:
     }
 
 
-def _print(out: Console, table: Table) -> None:
+def print_table(out: Console, table: Table) -> None:
+    """One table; a narrow terminal gets fewer columns."""
     columns = len(table.headings) - (table.spare if out.width < NARROW else 0)
     rich = RichTable(
         title=table.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
     for number, heading in enumerate(table.headings[:columns]):
-        rich.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number < 3)
+        rich.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number > 1)
     for number, row in enumerate(table.rows):
         cells = [
             Text(cell, style=STYLES.get(table.tones.get((number, column), ""), ""))

@@ -87,7 +87,7 @@ def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
         note=claim_words(facts["claim"], label),
         dim=frozenset(dim),
         remarks=tuple(remarks),
-        spare=3,
+        spare=4,
         totals=frozenset(totals),
         starts=frozenset(starts),
         tones=tones,

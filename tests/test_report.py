@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from rich.console import Console
 from run_folders import change_results, copied, copy_run, with_contrast, write_run
 
 from eval.curves import ceiling_plot, spread
@@ -14,11 +15,12 @@ from eval.facts import read_facts
 from eval.lineage_tables import lineage_table
 from eval.pages import html, markdown
 from eval.sections import run_page
-from eval.show import show
+from eval.show import print_table, show
 from eval.tables import gap_table
 
 # Matplotlib warns where labels leave no room for the picture.
 pytestmark = pytest.mark.filterwarnings("error:constrained_layout")
+ACCURACIES = {"base_accuracy": 0.512, "fast_accuracy": 0.312}
 SECTIONS = (
     "What was removed, and why",
     "Gap: base beside fast",
@@ -126,6 +128,7 @@ def test_depth_contrast_is_told_in_words_table_and_tone(facts):
     assert "above zero is worse" in words
     table = depth_table(depth, "fast")
     assert table.rows[0][2] == table.rows[1][2] == "+9.0 [+2.0, +15.8]"
+    assert table.rows[0][-1] == "shown in points"
     assert (table.tones[0, 2], table.tones[0, 3]) == ("bad", "open")
     assert table.totals == {1}
 
@@ -215,9 +218,22 @@ def test_names_of_neighbours_are_pushed_apart_inside_the_picture(xs):
         assert places == xs
 
 
-def test_terminal_fits_80_columns_and_tells_the_depth(run, monkeypatch, capsys):
-    from rich.console import Console
+def test_no_number_is_cut_at_80_columns(facts, capsys):
+    variant = copied(facts.variants["fast"])
+    suite = variant["complex"]
+    suite["tasks"]["fastpath_arithmetic_written"] = suite["tasks"]["fastpath_arithmetic"]
+    wide = {"gap": 0.2, "gap_low": -0.188, "gap_high": 0.508}
+    for task in suite["tasks"].values():
+        task |= wide
+    suite["means"] = {"generation": wide | {"num_tasks": 12, "num_items": 480} | ACCURACIES}
+    print_table(Console(width=80), gap_table("fast", variant | {"knowledge": suite}))
+    out = capsys.readouterr().out
+    assert "…" not in out
+    assert "knowledge: all" in out
+    assert "+20.0 [-18.8, +50.8]  0.512  0.312" in out
 
+
+def test_terminal_fits_80_columns_and_tells_the_depth(run, monkeypatch, capsys):
     monkeypatch.setattr("eval.show.console", lambda: Console(width=80))
     line = show(run / "eval")
     out = capsys.readouterr().out
