@@ -81,7 +81,7 @@ def checks(suites: Mapping[str, Suite], *, gap: float, kind: str, new: bool, run
     for verdict in ("shown", "refuted") if gap == MARGIN else ("shown",) if gap else ("refuted",):
         counts[f"claim {verdict}"] = sum(v["claim"]["verdict"] == verdict for v in said), ERROR
     if gap > MARGIN:
-        found = sum(v["simple"]["mean"]["gap_low"] > 0 for v in said)
+        found = sum(v["simple"]["means"]["likelihood"]["gap_low"] > 0 for v in said)
         counts["interval above 0"] = found, stated_power(made["simple"], kind)[0]
     results = []
     for what, (count, stated) in counts.items():
@@ -93,7 +93,7 @@ def checks(suites: Mapping[str, Suite], *, gap: float, kind: str, new: bool, run
 
 
 def _off_zero(suite: Mapping[str, Any]) -> bool:
-    mean = suite["mean"]
+    mean = suite["means"].get("likelihood")  # None: at chance everywhere
     return mean is not None and (mean["gap_low"] > 0 or mean["gap_high"] < 0)
 
 

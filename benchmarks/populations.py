@@ -64,7 +64,8 @@ def suites_of(run: Path) -> dict[str, Suite]:
         return {
             suite: {
                 task: _task(json.loads((folder / f"outcomes/base/{task}.json").read_text()))
-                for task in variant[suite]["tasks"]
+                for task, facts in variant[suite]["tasks"].items()
+                if facts["kind"] == "likelihood"
             }
             for suite in ("simple", "complex")
             if suite in variant

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from eval.dry_run import preview
 from eval.helper import work
-from eval.report import show
 from eval.run import run
+from eval.show import show
 from eval.team import is_helper
 from fastpath.cli import main
 

@@ -11,10 +11,11 @@ from typing import Any
 from eval.answers import answer
 from eval.depth import depth_facts
 from eval.engines import check_engine
+from eval.facts import RESULTS_VERSION
 from eval.gap import claim_facts, suite_facts
 from eval.harness import Suites, evaluate_task, load_suites, num_items, num_requests
 from eval.panel import Panel
-from eval.report import RESULTS_VERSION, gap_markdown, write_report
+from eval.report import gap_markdown, write_report
 from eval.speed import measure_speed
 from eval.team import Team
 from eval.zoo import BASE, Zoo, check_same_weights, find_models

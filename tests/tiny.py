@@ -67,14 +67,14 @@ def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None
 
 def run_stage(stage: str, *arguments: str | Path) -> int:
     """`python -m stage --config ...` in this process; its exit code."""
-    from eval import report
     from eval.ceilings import Sizes
     from eval.dry_run import preview
     from eval.run import run as evaluate
+    from eval.show import show as show_eval
     from prune.run import run as prune
     from prune.show import show
 
-    run, shown = {"prune": (prune, show), "eval": (evaluate, report.show)}[stage]
+    run, shown = {"prune": (prune, show), "eval": (evaluate, show_eval)}[stage]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eval.ceilings.SIZES", {"cpu": Sizes(2**20, 64, 1)})
         patch.setattr(sys, "argv", [stage, "--config", *map(str, arguments)])
