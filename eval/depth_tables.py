@@ -36,11 +36,11 @@ def depth_table(depth: Mapping[str, Any], label: str) -> Table:
     rows: list[tuple[str, ...]] = []
     dim, tones = set(), {}
 
-    def add(name: str, steps: str, facts: Mapping[str, Any] | None, rates: str) -> None:
+    def add(name: str, steps: str, facts: Mapping[str, Any] | None, rates: str, without: str = "") -> None:
         for column, unit in ((2, "accuracy"), (3, "nats")):
             if facts is not None:
                 tones[len(rows), column] = _tone(facts[unit])
-        cells = (contrast(facts, "accuracy"), contrast(facts, "nats")) if facts else ("base at chance", "")
+        cells = (contrast(facts, "accuracy"), contrast(facts, "nats")) if facts else (without, "")
         rows.append((name, steps, *cells, rates, _worse(facts) if facts else ""))
 
     for name, dial in depth["dials"].items():
@@ -48,7 +48,8 @@ def depth_table(depth: Mapping[str, Any], label: str) -> Table:
         if facts is None:
             dim.add(len(rows))
         top = dial["levels"][-1]["k"] if facts is None else dial["k_high"]
-        add(short(name).removeprefix("dial_"), f"{dial['k_low']} to {top}", facts, _rates(dial, top, label))
+        words, steps = short(name).removeprefix("dial_"), f"{dial['k_low']} to {top}"
+        add(words, steps, facts, _rates(dial, top, label), _at_chance(dial))
     totals = {len(rows)} if depth["contrast"][label] else set()
     if totals:
         add(f"mean of {len(depth['contrast'][label]['dials'])}", "", depth["contrast"][label], "")
@@ -62,6 +63,13 @@ def depth_table(depth: Mapping[str, Any], label: str) -> Table:
         totals=frozenset(totals),
         spare=1,
         tones=tones,
+    )
+
+
+def _at_chance(dial: Mapping[str, Any]) -> str:
+    lowest = dial["levels"][0]
+    return (
+        f"base at chance beyond {lowest['k']}" if lowest["base_above_chance_p"] < 0.05 else "base at chance"
     )
 
 
