@@ -1,9 +1,10 @@
 """What whole drop sets cost: exact, each shared prefix of blocks computed once, within a budget of bytes.
 
-Skipping a block changes nothing before it. So the stream that enters a block depends on the kept blocks before
-it alone, its PREFIX, and the drop sets of one call form a tree of prefixes. The tree is walked depth first:
-every edge (one block on one stream) is computed once, and a stream is held while a later drop set branches
-off there. What is left is used by the next call: a greedy round computes nothing before the last change.
+Skipping a block changes nothing before it. So the stream that enters a block depends on the kept blocks
+before it alone, its PREFIX, and the drop sets of one call form a tree of prefixes. The tree is walked depth
+first: every edge (one block on one stream) is computed once, and a stream is held while a later drop set
+branches off there. What is left is used by the next call: a greedy round computes nothing before the last
+change.
 """
 
 # B sequences of a batch, T tokens, D width
@@ -11,6 +12,7 @@ off there. What is left is used by the next call: a greedy round computes nothin
 import logging
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -73,7 +75,7 @@ class Ablations:
         return self.gains(drop_sets) / self.tokens
 
     def mean_rises(self, drop_sets: Sequence[Collection[int]], *, first: int | None = None) -> np.ndarray:
-        """(drop sets,): nats per answer token over all items (of the `first` batches): summed, divided once."""
+        """(drop sets,): nats per answer token over all items (of the `first` batches); divided once."""
         gains = self.gains(drop_sets, first=first)
         known = np.isfinite(gains[0]) if len(gains) else slice(None)
         return gains[:, known].sum(1) / self.tokens[known].sum()
@@ -84,7 +86,7 @@ class Ablations:
             leaves = leaves | {tuple(range(self.depth))}
         # With an end mark the base comes first, and neighbours share their longest prefixes.
         order = sorted(leaves, key=lambda kept: (*kept, self.depth))
-        branches = [shared_prefix(a, b) for a, b in zip(order, order[1:], strict=False)]
+        branches = [shared_prefix(a, b) for a, b in pairwise(order)]
         found = {}
         for position, kept in enumerate(order):
             found[kept] = self._leaf(number, kept, later=_on_path(branches[position:]))

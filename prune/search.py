@@ -1,8 +1,8 @@
 """Search for the drop set of lowest cost, for every number of dropped blocks from 1 on. No torch, no model.
 
-A search sees costs alone: a function from drop sets to a number each, LOW is better. It asks for many at once,
-so that whoever computes them can share work. Everything is a function of the costs and the seed: with the
-costs it was told before, a killed search goes on as if nothing had happened.
+A search sees costs alone: a function from drop sets to a number each, LOW is better. It asks for many at
+once, so that whoever computes them can share work. Everything is a function of the costs and the seed: with
+the costs it was told before, a killed search goes on as if nothing had happened.
 """
 
 import random
@@ -80,9 +80,9 @@ def evolution(
     """For every size, `generations` of swaps on greedy's drop set: EvoPress (arXiv 2410.14649), algorithm 1.
 
     `costs` are of growing subsets of the items, the last one of all: in each generation every subset passes
-    the cheaper quarter on (multi-step selection). Elitist: a parent leaves only for a child that is cheaper on
-    all items, and the best one of the whole search is what is returned. More generations with the same seed
-    go the same way first, so they never end worse.
+    the cheaper quarter on (multi-step selection). Elitist: a parent leaves only for a child that is cheaper
+    on all items, and the best one of the whole search is what is returned. More generations with the same
+    seed go the same way first, so they never end worse.
     """
     ledgers = [Ledger(c) for c in costs]
     start = greedy(ledgers[-1].ask, free, num_drop)
@@ -114,10 +114,10 @@ def _children(
 
 
 def spans(costs: Costs, free: Sequence[int], num_drop: int) -> list[Found]:
-    """For every size the runs of blocks that are cheapest together if their costs add up, then measured.
+    """For every size the runs of blocks that are cheapest together if their costs add up.
 
-    Every run of up to `num_drop` free blocks is measured alone; what is returned is the measured cost of the
-    chosen runs together.
+    Every run of up to `num_drop` free blocks is measured alone, then the chosen runs together; a single run
+    that is measured to be cheaper than these wins.
     """
     ledger, allowed = Ledger(costs), set(free)
     runs = [
@@ -127,10 +127,8 @@ def spans(costs: Costs, free: Sequence[int], num_drop: int) -> list[Found]:
         if allowed.issuperset(range(i, j))
     ]
     cost = dict(zip(runs, ledger.ask(Drop(range(*run)) for run in runs), strict=True))
-    chosen = [_union(best_spans(cost, size)) for size in range(1, num_drop + 1)]
-    return [
-        Found(tuple(sorted(drop)), c) for drop, c in zip(chosen, ledger.ask(chosen), strict=True)
-    ]
+    ledger.ask(_union(best_spans(cost, size)) for size in range(1, num_drop + 1))
+    return [ledger.best(size) for size in range(1, num_drop + 1)]
 
 
 def best_spans(cost: Mapping[tuple[int, int], float], size: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Where residual streams are held, within a budget of bytes: kept, offloaded to host memory, or recomputed."""
+"""Where residual streams are held, within a budget of bytes: kept, offloaded to the host, or recomputed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

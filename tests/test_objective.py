@@ -77,9 +77,7 @@ def test_every_kind_of_block_is_exact(family):
 def test_batching_order_and_padding_change_nothing(model):
     want = Ablations(model, batches(1), device_bytes=10**8).rises(SETS)
     for of, columns in ((batches(10**6), slice(None)), (batches(900, ITEMS[::-1]), slice(None, None, -1))):
-        assert np.allclose(
-            Ablations(model, of, device_bytes=10**8).rises(SETS)[:, columns], want, atol=1e-4
-        )
+        assert np.allclose(Ablations(model, of, device_bytes=10**8).rises(SETS)[:, columns], want, atol=1e-4)
 
 
 def test_every_shared_prefix_is_computed_once(model):
