@@ -56,38 +56,32 @@ class Ablations:
         for batch in batches:
             self.tokens[list(batch.index)] = batch.answer.sum(1).cpu().numpy()
 
-    def gains(self, drop_sets: Sequence[Collection[int]], *, first: int | None = None) -> np.ndarray:
-        """(drop sets, items): nats by which each item's answer gets less likely, summed over its tokens.
-
-        With `first`, only that many batches are computed and the other items are NaN.
-        """
-        kept = [tuple(i for i in range(self.depth) if i not in drop) for drop in drop_sets]
-        out = np.full((len(kept), self.num_items), np.nan)
-        for number in range(len(self.batches) if first is None else first):
-            found = self._walk(number, set(kept))
-            base = self._base[number]
-            for row, prefix in enumerate(kept):
-                out[row, list(self.batches[number].index)] = found[prefix] - base
+    def gains(self, drop_sets: Sequence[Collection[int]]) -> np.ndarray:
+        """(drop sets, items): nats by which each item's answer gets less likely, summed over its tokens."""
+        out = np.empty((len(drop_sets), self.num_items))
+        for number, batch in enumerate(self.batches):
+            nats = self.nats(number, [*drop_sets, ()])
+            out[:, list(batch.index)] = nats[:-1] - nats[-1]
         return out
 
     def rises(self, drop_sets: Sequence[Collection[int]]) -> np.ndarray:
         """(drop sets, items): nats per answer token gained over the base."""
         return self.gains(drop_sets) / self.tokens
 
-    def mean_rises(self, drop_sets: Sequence[Collection[int]], *, first: int | None = None) -> np.ndarray:
-        """(drop sets,): nats per answer token over all items (of the `first` batches); divided once."""
-        gains = self.gains(drop_sets, first=first)
-        known = np.isfinite(gains[0]) if len(gains) else slice(None)
-        return gains[:, known].sum(1) / self.tokens[known].sum()
+    def nats(self, number: int, drop_sets: Sequence[Collection[int]]) -> np.ndarray:
+        """(drop sets, sequences): summed nats of the answers of one batch."""
+        kept = [tuple(i for i in range(self.depth) if i not in drop) for drop in drop_sets]
+        found = self._walk(number, set(kept))
+        return np.stack([found[k] for k in kept])
 
     def _walk(self, number: int, leaves: set[Prefix]) -> dict[Prefix, np.ndarray]:
         """Summed nats of each sequence of a batch for every leaf, a whole list of kept blocks."""
-        if self._base[number] is None:
-            leaves = leaves | {tuple(range(self.depth))}
+        whole, base = tuple(range(self.depth)), self._base[number]
+        leaves = leaves | {whole} if base is None else leaves - {whole}
         # With an end mark the base comes first, and neighbours share their longest prefixes.
         order = sorted(leaves, key=lambda kept: (*kept, self.depth))
         branches = [shared_prefix(a, b) for a, b in pairwise(order)]
-        found = {}
+        found = {} if base is None else {whole: base}
         for position, kept in enumerate(order):
             found[kept] = self._leaf(number, kept, later=_on_path(branches[position:]))
         self._shelves[number].call_ends()

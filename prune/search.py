@@ -5,12 +5,14 @@ once, so that whoever computes them can share work. Everything is a function of 
 the costs it was told before, a killed search goes on as if nothing had happened.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 Drop = frozenset[int]
-Costs = Callable[[list[Drop]], list[float]]
+Costs = Callable[[list[Drop], int], list[float]]
+"""The cost of each drop set; inf may stand for one that is not among the so many cheapest of them."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +30,18 @@ class Ledger:
     costs: Costs
     known: dict[Drop, float] = field(default_factory=dict)
 
-    def ask(self, drops: Iterable[Drop]) -> list[float]:
-        """The cost of each drop set."""
-        drops = list(drops)
-        new = sorted({drop for drop in drops if drop not in self.known}, key=sorted)
+    def cheapest(self, drops: Iterable[Drop], num: int) -> list[Drop]:
+        """The `num` cheapest of the drop sets, the cheapest first."""
+        drops = set(drops)
+        new = sorted((drop for drop in drops if drop not in self.known), key=sorted)
         if new:
-            self.known |= zip(new, self.costs(new), strict=True)
-        return [self.known[drop] for drop in drops]
-
-    def ranked(self, drops: Iterable[Drop]) -> list[Drop]:
-        """The drop sets, the cheapest first."""
-        drops = list(dict.fromkeys(drops))
-        cost = dict(zip(drops, self.ask(drops), strict=True))
-        return sorted(drops, key=lambda drop: (cost[drop], sorted(drop)))
+            costs = zip(new, self.costs(new, num), strict=True)
+            self.known |= {drop: cost for drop, cost in costs if cost < math.inf}
+        return sorted(drops & self.known.keys(), key=lambda drop: (self.known[drop], sorted(drop)))[:num]
 
     def best(self, size: int) -> Found:
         """The cheapest drop set of this size that was ever asked for."""
-        drop = self.ranked(d for d in self.known if len(d) == size)[0]
+        (drop,) = self.cheapest([d for d in self.known if len(d) == size], 1)
         return Found(tuple(sorted(drop)), self.known[drop])
 
 
@@ -58,12 +55,16 @@ def beam(costs: Costs, free: Sequence[int], num_drop: int, *, width: int) -> lis
 
     A wider beam may lose the drop set that greedy goes through; so that one is carried too.
     """
-    ledger, carried, path = Ledger(costs), [Drop()], Drop()
-    found = []
+    return beam_of(Ledger(costs), free, num_drop, width=width)
+
+
+def beam_of(ledger: Ledger, free: Sequence[int], num_drop: int, *, width: int) -> list[Found]:
+    """`beam`, on what a ledger knows already."""
+    carried, path, found = [Drop()], Drop(), []
     for size in range(1, num_drop + 1):
-        children = ledger.ranked(drop | {i} for drop in [*carried, path] for i in free if i not in drop)
-        path = ledger.ranked(path | {i} for i in free if i not in path)[0]
-        carried = children[:width]
+        children = [drop | {i} for drop in [*carried, path] for i in free if i not in drop]
+        carried = ledger.cheapest(children, width)
+        (path,) = ledger.cheapest([path | {i} for i in free if i not in path], 1)
         found.append(ledger.best(size))
     return found
 
@@ -85,14 +86,14 @@ def evolution(
     seed go the same way first, so they never end worse.
     """
     ledgers = [Ledger(c) for c in costs]
-    start = greedy(ledgers[-1].ask, free, num_drop)
+    start = beam_of(ledgers[-1], free, num_drop, width=1)
     for size, found in enumerate(start, 1):
         rng, parent = random.Random(f"{seed}/{size}"), Drop(found.drop)
         for _ in range(generations):
             children = _children(parent, free, ledgers[-1].known, rng, offspring)
             for ledger in ledgers[:-1]:
-                children = ledger.ranked(children)[: max(1, len(children) // 4)]
-            parent = ledgers[-1].ranked([parent, *children])[0]
+                children = ledger.cheapest(children, max(1, len(children) // 4))
+            (parent,) = ledgers[-1].cheapest([parent, *children], 1)
     return [ledgers[-1].best(size) for size in range(1, num_drop + 1)]
 
 
@@ -126,8 +127,9 @@ def spans(costs: Costs, free: Sequence[int], num_drop: int) -> list[Found]:
         for j in range(i + 1, i + num_drop + 1)
         if allowed.issuperset(range(i, j))
     ]
-    cost = dict(zip(runs, ledger.ask(Drop(range(*run)) for run in runs), strict=True))
-    ledger.ask(_union(best_spans(cost, size)) for size in range(1, num_drop + 1))
+    ledger.cheapest((Drop(range(*run)) for run in runs), len(runs))
+    cost = {run: ledger.known[Drop(range(*run))] for run in runs}
+    ledger.cheapest((_union(best_spans(cost, size)) for size in range(1, num_drop + 1)), num_drop)
     return [ledger.best(size) for size in range(1, num_drop + 1)]
 
 

@@ -14,6 +14,7 @@ from fastpath.data import Batch, item_batches
 from fastpath.items.catalog import generate
 from fastpath.nll import answer_nll
 from prune.objective import Ablations
+from prune.race import Objective, grouped_batches
 from prune.store import Allowance, allowances, describe
 
 ITEMS = [i for t in ("doc_type", "arithmetic") for i in generate(t, split="calibration", seed=0, num_items=3)]
@@ -115,13 +116,48 @@ def test_random_trees_are_exact_within_any_room(model):
         assert ablations.peak_stream_bytes <= num_streams * stream_bytes(model, of)[0]
 
 
-def test_first_batches_alone(model):
-    ablations = Ablations(model, batches(), device_bytes=10**8)
-    some = ablations.gains([{1}, {2}], first=1)
-    known = list(ablations.batches[0].index)
-    assert np.isfinite(some[:, known]).all() and np.isnan(np.delete(some, known, axis=1)).all()
-    mean = ablations.mean_rises([{1}, {2}], first=1)
-    assert mean == pytest.approx(some[:, known].sum(1) / ablations.tokens[known].sum())
+def test_costs_are_simple_plus_weighted_complex_and_spare_what_cannot_win(model):
+    """Every cost that is told is exact; those of the cheapest are told, whatever else is not computed."""
+    simple, other = (Ablations(model, batches(1, of), device_bytes=10**8) for of in (ITEMS[:3], ITEMS[3:]))
+    drops = [frozenset(c) for c in itertools.combinations(range(DEPTH), 2)]
+    for weight in (0.0, 0.5):
+        objective = Objective([(simple, 1.0), (other, weight)])
+        want = sum(w * a.gains(drops).sum(1) / a.tokens.sum() for a, w in ((simple, 1.0), (other, weight)))
+        assert objective.costs(drops, len(drops)) == pytest.approx(want, abs=1e-9)
+        for num in (1, 4):
+            told = np.array(objective.costs(drops, num))
+            exact = np.isfinite(told)
+            assert told[exact] == pytest.approx(want[exact], abs=1e-9)
+            assert set(np.argsort(want)[:num]) <= set(np.flatnonzero(exact))
+
+
+def test_a_plan_that_cannot_win_is_not_computed_to_the_end(model):
+    with torch.no_grad():
+        worse = tiny_llama(depth=DEPTH)
+        for i in range(4):  # these may go; any other block counts
+            worse.model.layers[i].self_attn.o_proj.weight.zero_()
+            worse.model.layers[i].mlp.down_proj.weight.zero_()
+    ablations = Ablations(worse, batches(1), device_bytes=10**8)
+    drops = [frozenset({i}) for i in range(DEPTH)]
+    Objective([(ablations, 1.0)]).costs(drops, len(drops))
+    whole, ablations.block_runs = ablations.block_runs, 0
+    told = Objective([(ablations, 1.0)]).costs(drops, 1)
+    assert ablations.block_runs < whole
+    assert min(told) == pytest.approx(min(Objective([(ablations, 1.0)]).costs(drops, len(drops))))
+
+
+def test_groups_are_growing_parts_of_the_items(model):
+    groups = [ITEMS[::2], ITEMS[1::2]]
+    of = grouped_batches(groups, byte_tokenizer(), batch_tokens=900)
+    assert sorted(i for batch, _ in of for i in batch.index) == list(range(len(ITEMS)))
+    ablations = Ablations(model, [batch for batch, _ in of], device_bytes=10**8)
+    objective = Objective([(ablations, 1.0)], groups=[[group for _, group in of]])
+    half = Ablations(model, batches(900, groups[0]), device_bytes=10**8)
+    drops = [frozenset({1}), frozenset({2, 3})]
+    want = half.gains(drops).sum(1) / half.tokens.sum()
+    assert objective.costs(drops, 2, first_groups=1) == pytest.approx(want, abs=1e-6)
+    whole = ablations.gains(drops).sum(1) / ablations.tokens.sum()
+    assert objective.costs(drops, 2) == pytest.approx(whole, abs=1e-9)
 
 
 def test_allowances_share_out_the_budget():

@@ -26,13 +26,13 @@ SEARCHES = {
 
 def additive(seed):
     single = np.random.default_rng(seed).normal(size=DEPTH)
-    return lambda drops: [sum(single[i] for i in sorted(drop)) for drop in drops]
+    return lambda drops, num=1: [sum(single[i] for i in sorted(drop)) for drop in drops]
 
 
 def rugged(seed):
     """Pairs matter, so that single blocks mislead."""
     pair = np.random.default_rng(seed).normal(size=(DEPTH, DEPTH))
-    return lambda drops: [float(pair[np.ix_(sorted(d), sorted(d))].sum()) for d in drops]
+    return lambda drops, num=1: [float(pair[np.ix_(sorted(d), sorted(d))].sum()) for d in drops]
 
 
 def every(size, free=range(DEPTH)):
@@ -95,7 +95,7 @@ def test_evolution_returns_the_best_it_ever_saw():
     """EvoPress does not reload it after the loop."""
     seen = {}
 
-    def costs(drops):
+    def costs(drops, num):
         seen.update(zip(drops, rugged(1)(drops), strict=True))
         return [seen[d] for d in drops]
 
@@ -108,7 +108,7 @@ def test_multi_step_selection_asks_all_items_about_few():
     asked = {"some": 0, "all": 0}
 
     def counted(name):
-        def costs(drops):
+        def costs(drops, num):
             asked[name] += len(drops)
             return rugged(0)(drops)
 
@@ -125,7 +125,7 @@ def test_no_drop_set_is_asked_for_twice():
     asked = []
     costs = rugged(0)
 
-    def counted(drops):
+    def counted(drops, num):
         asked.extend(drops)
         return costs(drops)
 
@@ -169,7 +169,7 @@ def test_blocks_that_do_nothing_are_found_in_a_model(search):
     batches = item_batches(items, byte_tokenizer(), batch_tokens=10**6)
     ablations = Ablations(model, batches, device_bytes=10**8)
     found = SEARCHES[search](
-        lambda drops: (ablations.rises(drops) ** 2).mean(1).tolist(), range(8), len(planted)
+        lambda drops, num: (ablations.rises(drops) ** 2).mean(1).tolist(), range(8), len(planted)
     )
     assert found[-1].drop == planted
     assert found[-1].cost < 1e-9
