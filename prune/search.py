@@ -64,9 +64,13 @@ def beam_of(ledger: Ledger, free: Sequence[int], num_drop: int, *, width: int) -
     for size in range(1, num_drop + 1):
         children = [drop | {i} for drop in [*carried, path] for i in free if i not in drop]
         carried = ledger.cheapest(children, width)
-        (path,) = ledger.cheapest([path | {i} for i in free if i not in path], 1)
+        path = carried[0] if width == 1 else _cheapest_child(ledger, path, free)
         found.append(ledger.best(size))
     return found
+
+
+def _cheapest_child(ledger: Ledger, parent: Drop, free: Sequence[int]) -> Drop:
+    return ledger.cheapest([parent | {i} for i in free if i not in parent], 1)[0]
 
 
 def evolution(
