@@ -130,9 +130,8 @@ def ablation(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, flo
     grown = peak_bytes(model.device) - before
     seconds, results = alternate(sides, repeats)
     cost = {side: gains.sum(1) / num_answer_tokens(batches) for side, gains in results.items()}
-    one_each = flops(
-        lambda: [naive_nats(model, batch) for batch in batches]
-    )  # a naive pass is like any other
+    # A naive pass is like any other.
+    one_each = flops(lambda: [naive_nats(model, batch) for batch in batches])
     limit = (depth + 1) * one_each / flops(ours)
     speedup = seconds["naive"] / seconds["ours"]
     return {
@@ -193,12 +192,11 @@ def greedy_removal(model: Any, batches: list[Batch]) -> dict[str, Any]:
     }
 
 
-def measure(name: str, model: Any, batches: list[Batch], few: list[Batch], *, repeats: int) -> dict[str, Any]:
+def measure(name: str, model: Any, batches: list[Batch], *, repeats: int) -> dict[str, Any]:
     """Every measurement of one model, printed."""
     facts = ablation(model, batches, repeats=repeats)
-    facts |= one_pass(model, batches, repeats=repeats) | greedy_removal(model, few)
-    tokens = sum(b.ids.numel() for b in batches), sum(b.ids.numel() for b in few)
-    print(f"\n{name}: {len(model.model.layers)} blocks, {tokens[0]} tokens (greedy: {tokens[1]})")
+    facts |= one_pass(model, batches, repeats=repeats) | greedy_removal(model, batches)
+    print(f"\n{name}: {len(model.model.layers)} blocks, {sum(b.ids.numel() for b in batches)} tokens")
     rows = [
         ("ablation of all blocks, naive over ours", facts["ablation_speedup"], ">= 1.9"),
         ("  the same, naive with our head", facts["ablation_speedup_same_head"], ""),
@@ -224,24 +222,21 @@ def measure(name: str, model: Any, batches: list[Batch], few: list[Batch], *, re
 def main() -> int:
     """Print the tables and one JSON line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--items", type=int, default=1, help="items of each of 5 tasks for the ablation")
-    parser.add_argument("--greedy-items", type=int, default=1, help="the same for the greedy removal")
+    parser.add_argument("--items", type=int, default=1, help="of each of 5 tasks; the small model: 3 times")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
 
     def work() -> None:
         folder = locate(EMBEDDED).folder
         tokenizer = load_tokenizer(folder)
-        batches = item_batches(items_of(options.items), tokenizer, batch_tokens=512)
-        few = item_batches(items_of(options.greedy_items), tokenizer, batch_tokens=100)
         models = {
-            EMBEDDED: lambda: load_model(folder, dtype=torch.float32),
-            "made up": lambda: made_up(len(tokenizer)),
+            EMBEDDED: (lambda: load_model(folder, dtype=torch.float32), options.items),
+            "made up": (lambda: made_up(len(tokenizer)), 3 * options.items),
         }
-        facts = {
-            name: measure(name, make(), batches, few, repeats=options.repeats)
-            for name, make in models.items()
-        }
+        facts = {}
+        for name, (make, num_items) in models.items():
+            batches = item_batches(items_of(num_items), tokenizer, batch_tokens=1024)
+            facts[name] = measure(name, make(), batches, repeats=options.repeats)
         print(json.dumps({**worst(list(facts.values())), "models": facts, "env": describe_environment()}))
 
     return guarded(work)
