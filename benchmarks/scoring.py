@@ -109,8 +109,8 @@ def flops(work: Callable[[], Any]) -> int:
 
 def ablation(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, float]:
     """All single blocks: naive, naive with our head, ours."""
-    depth, start_bytes = len(model.model.layers), used_bytes(model.device)
-    drops, held = [Drop({i}) for i in range(depth)], []
+    depth, held = len(model.model.layers), []
+    drops = [Drop({i}) for i in range(depth)]
 
     def ours() -> np.ndarray:
         ablations = Ablations(model, batches, device_bytes=BUDGET)
@@ -147,7 +147,6 @@ def ablation(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, flo
         "stream_bytes": max(held),
         "stream_budget_bytes": BUDGET,
         "peak_growth_bytes": grown,
-        "resident_bytes": start_bytes,
     }
 
 

@@ -23,8 +23,7 @@ from transformers import PreTrainedModel
 from fastpath.block_config import check_keep, cut_config, depth_of, refusing
 from fastpath.errors import SurgeryError
 
-# What entered block i in a recorded forward (None: not kept), and what it returned after the stream (None: no
-# tuple).
+# What entered block i in a recorded forward (None: not held), and what it returned after it (None: no tuple).
 Streams = dict[int, tuple[Tensor | None, tuple | None]]
 
 # What a module calls its place in the stack, and a switch that does not change what it computes.
@@ -77,8 +76,7 @@ def skipping(model: PreTrainedModel, drop: Collection[int]) -> Iterator[None]:
 def recording(model: PreTrainedModel, *, at: Collection[int] | None = None) -> Iterator[Streams]:
     """Inside the context a forward pass (use_cache=False) fills the Streams: depth x B x T x D numbers.
 
-    Inside `skipping` or `replaying` they are the streams of the smaller model. With `at`, only what enters
-    these blocks is held.
+    In `skipping` or `replaying` they are the smaller model's. `at`: only what enters these blocks is held.
     """
     streams: Streams = {}
 
@@ -96,8 +94,7 @@ def replaying(
     """Inside the context a forward of the recorded inputs (use_cache=False) skips blocks < start and `drop`.
 
     Block `start` gets its recorded stream. Exact for every family: the model's own forward still makes masks,
-    positions, final norm and head. ValueError if the inputs are not the recorded ones (which shows only where
-    the stream of block 0 was kept).
+    positions, final norm and head. ValueError if the inputs are not those recorded, where block 0 holds them.
     """
     blocks = find_blocks(model)[1]
     _check_indices(model, [start, *drop], len(blocks))
