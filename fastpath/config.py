@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fastpath.errors import ConfigError
 
@@ -36,12 +36,32 @@ class ModelConfig(Section):
 class PruneConfig(Section):
     """Score the blocks, choose which to drop, cut, check, save."""
 
-    drop: int = Field(ge=1)
-    """Number of blocks to drop."""
+    drop: Annotated[int, Field(ge=1)] | None = None
+    """Number of blocks to drop. Exactly one of drop, speedup, max_simple_nats and parameters is given."""
+    speedup: Annotated[float, Field(gt=1)] | None = None
+    """Drop the fewest blocks that make the prefill so many times faster (predicted, unless measured)."""
+    max_simple_nats: Annotated[float, Field(gt=0)] | None = None
+    """Drop the most blocks, up to a third, that cost at most this in nats per simple answer token."""
+    parameters: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Drop the fewest blocks that leave at most this share of the parameters."""
     criterion: Literal["cosine", "angular", "ablation"] = "ablation"
     """How the cost of a block is measured."""
-    chooser: Literal["lowest", "span"] = "lowest"
-    """lowest: the cheapest blocks, wherever they are; span: the cheapest contiguous run."""
+    chooser: Literal["lowest", "span", "greedy", "beam", "evolution", "spans"] = "lowest"
+    """lowest: the cheapest blocks, wherever they are; span: the cheapest contiguous run; the others try whole
+    plans on the model. greedy: one block after the other, all others scored again; beam: several such plans
+    at once; evolution: swaps from greedy's plans; spans: several runs, by dynamic programming."""
+    complex_weight: float = Field(default=0.0, ge=0)
+    """What a search minimises is simple_nats + complex_weight * complex_nats: 1 protects reasoning too."""
+    beam_width: int = Field(default=3, ge=2)
+    """Plans of each size that beam goes on with."""
+    generations: int = Field(default=8, ge=1)
+    """Generations of evolution for each number of blocks."""
+    offspring: int = Field(default=16, ge=1)
+    """New plans of each generation."""
+    stream_gib: float = Field(default=2.0, ge=0)
+    """Memory for streams that a search would else compute again (on a GPU, as much on the host as well)."""
+    measure_speed: bool = False
+    """Measure on this machine how much faster each plan of the frontier is."""
     simple_tasks: tuple[str, ...] = ("doc_type", "date_pick", "routing", "field_lookup", "one_hop")
     """Generators of the simple calibration items; the plan is the cheapest on these."""
     complex_tasks: tuple[str, ...] = ("worked", "arithmetic", "chain")
@@ -52,6 +72,22 @@ class PruneConfig(Section):
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)
     """Tokens of a batch, padding included."""
+
+    @model_validator(mode="after")
+    def _one_size_and_nothing_idle(self) -> Self:
+        asked = [self.drop, self.speedup, self.max_simple_nats, self.parameters]
+        if sum(size is not None for size in asked) != 1:
+            raise ValueError("give exactly one of drop, speedup, max_simple_nats and parameters")
+        if self.complex_weight and self.chooser in ("lowest", "span"):
+            raise ValueError(f"complex_weight: {self.chooser!r} looks at simple costs alone")
+        for key, chooser in (
+            ("beam_width", "beam"),
+            ("generations", "evolution"),
+            ("offspring", "evolution"),
+        ):
+            if getattr(self, key) != type(self).model_fields[key].default and self.chooser != chooser:
+                raise ValueError(f"{key}: is for the chooser {chooser!r}, not for {self.chooser!r}")
+        return self
 
 
 Size = Annotated[int, Field(ge=1)]

@@ -1,10 +1,16 @@
-"""Which blocks to drop: each chooser is a function in CHOOSERS from scores to the drop set. No torch."""
+"""Which blocks to drop: the choosers here take scores; those that search are in frontier.py. No torch.
 
-from collections.abc import Callable, Collection
+How far a frontier has to go, and which of its points the recipe asks for.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
 
 from fastpath.config import PruneConfig
 from fastpath.errors import ConfigError
+from fastpath.frontier import Frontier, Point
 from fastpath.plan import Plan, Scores
+from prune.search import Found
 
 
 def lowest(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple[int, ...], float]:
@@ -42,26 +48,75 @@ CHOOSERS: dict[str, Callable[[Scores, int, Collection[int]], tuple[tuple[int, ..
 }
 
 
-def check_drop(config: PruneConfig, depth: int) -> None:
-    """Raise ConfigError if a model of `depth` blocks cannot lose what the recipe asks for."""
-    if config.drop >= depth:
-        raise ConfigError(f"prune.drop: {config.drop} of {depth} blocks leaves nothing; at most {depth - 1}")
+def from_scores(scores: Scores, config: PruneConfig, num_drop: int) -> list[Found]:
+    """What the recipe's chooser takes for each of 1..num_drop blocks."""
+    chooser = CHOOSERS[config.chooser]
+    return [Found(*chooser(scores, size, config.protect)) for size in range(1, num_drop + 1)]
+
+
+def how_many(config: PruneConfig, sizes: Sequence[int], *, others: int) -> int:
+    """Up to how many blocks a frontier has to go to hold the point that the recipe asks for.
+
+    `sizes` are the parameters of each block, `others` those outside the blocks. Raises ConfigError if the
+    model cannot lose as much.
+    """
+    depth = len(sizes)
     for block in config.protect:
         if not 0 <= block < depth:
             raise ConfigError(f"prune.protect: no block {block}; blocks are 0..{depth - 1}")
-    free = depth - len(set(config.protect))
-    if config.drop > free:
-        raise ConfigError(f"prune.drop: {config.drop} blocks, but only {free} of {depth} are not protected")
+    free = sorted(size for i, size in enumerate(sizes) if i not in config.protect)
+    most = min(len(free), depth - 1)
+    if config.drop is not None:
+        num_drop, key = config.drop, "drop"
+    elif config.speedup is not None:
+        # Measured ratios stay below predicted ones: the head and the embeddings take time too.
+        wanted = 1 + (config.speedup - 1) * (1.5 if config.measure_speed else 1.0)
+        num_drop, key = math.ceil(depth - depth / wanted - 1e-9), "speedup"
+    elif config.parameters is not None:
+        allowed, key = config.parameters * (others + sum(sizes)), "parameters"
+        left = [others + sum(sizes) - sum(free[:n]) for n in range(1, most + 1)]
+        num_drop = 1 + sum(parameters > allowed for parameters in left)
+    else:
+        num_drop, key = min(most, max(1, math.ceil(depth / 3))), "max_simple_nats"
+    if num_drop >= depth:
+        raise ConfigError(f"prune.{key}: {num_drop} of {depth} blocks leaves nothing; at most {depth - 1}")
+    if num_drop > len(free):
+        raise ConfigError(
+            f"prune.{key}: {num_drop} blocks, but only {len(free)} of {depth} are not protected"
+        )
+    return num_drop
 
 
-def choose(scores: Scores, config: PruneConfig) -> Plan:
-    """The plan of the recipe's chooser: the cheapest on the simple items."""
-    drop, cost = CHOOSERS[config.chooser](scores, config.drop, config.protect)
+def pick(frontier: Frontier, config: PruneConfig) -> Point:
+    """The point that the recipe asks for. Raises ConfigError saying what can be had."""
+    points = frontier.points
+    if config.drop is not None:
+        return points[config.drop - 1]
+    if config.max_simple_nats is not None:
+        good = [point for point in points if point.simple.nats <= config.max_simple_nats]
+        least = min(point.simple.nats for point in points)
+        if not good:
+            raise ConfigError(f"prune.max_simple_nats: dropping any block costs at least {least:.3f} here")
+        return good[-1]
+    if config.speedup is not None:
+        ratios = [p.predicted_prefill_ratio if p.measured_ratio is None else p.measured_ratio for p in points]
+        fast = [point for point, ratio in zip(points, ratios, strict=True) if ratio >= config.speedup - 1e-9]
+        if not fast:
+            raise ConfigError(
+                f"prune.speedup: {len(points)} of {frontier.depth} blocks dropped give {max(ratios):.2f}"
+            )
+        return fast[0]
+    allowed = (config.parameters or 0.0) * frontier.parameters
+    return next(point for point in points if point.parameters <= allowed)
+
+
+def plan_of(point: Point, frontier: Frontier) -> Plan:
+    """The plan that drops what the point drops."""
     return Plan(
-        depth=scores.depth,
-        keep=tuple(i for i in range(scores.depth) if i not in drop),
-        criterion=scores.criterion,
-        chooser=config.chooser,
-        simple_cost=cost,
-        unit=scores.unit,
+        depth=frontier.depth,
+        keep=tuple(i for i in range(frontier.depth) if i not in point.drop),
+        criterion=frontier.criterion,
+        chooser=frontier.chooser,
+        simple_cost=point.cost,
+        unit=frontier.unit,
     )

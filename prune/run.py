@@ -1,4 +1,4 @@
-"""score -> plan -> cut -> check -> save."""
+"""score -> search -> frontier -> plan -> cut -> check -> save."""
 
 import logging
 from pathlib import Path
@@ -7,11 +7,12 @@ from typing import Any
 import torch
 
 from fastpath.block_config import cut_config
-from fastpath.blocks import TOLERANCE, check_surgery, find_blocks, keep_blocks
+from fastpath.blocks import TOLERANCE, check_surgery, keep_blocks
 from fastpath.card import write_card
 from fastpath.config import PruneConfig, Recipe
 from fastpath.env import code_version
 from fastpath.errors import ConfigError, RunError, SurgeryError
+from fastpath.frontier import read_frontier
 from fastpath.items.catalog import TASKS
 from fastpath.models import (
     Lineage,
@@ -26,14 +27,15 @@ from fastpath.models import (
 from fastpath.plan import Plan, Scores, read_plan, read_scores
 from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json
 from fastpath.sources import Source, locate
-from prune.choose import check_drop, choose
+from prune.choose import how_many, pick, plan_of
+from prune.frontier import block_sizes, held_out_items, make_frontier
 from prune.score import calibration_items, score_blocks
 
 log = logging.getLogger("fastpath")
 
 
 def run(recipe: Recipe) -> Path:
-    """Prune the recipe's model and return the stage's folder: scores.json, plan.json, model/, DONE.
+    """Prune the recipe's model and return the stage's folder: scores.json, frontier.json, plan.json, model/.
 
     Raises UserError; nothing is half-written.
     """
@@ -51,21 +53,29 @@ def run(recipe: Recipe) -> Path:
         tokenizer = load_tokenizer(source.folder, trust_remote_code=trust)
         model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
         check_tokenizer(model, tokenizer, source.folder)
-        depth = len(find_blocks(model)[1])
-        check_drop(config, depth)
+        sizes = block_sizes(model)
+        num_drop = how_many(config, sizes, others=sum(p.numel() for p in model.parameters()) - sum(sizes))
         # A family that cannot be cut is refused before minutes of scoring.
-        cut_config(model.config, range(depth))
+        cut_config(model.config, range(len(sizes)))
 
         def make_scores() -> Any:
             return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
 
         step(out, "scores.json", make_scores)
         scores = read_scores(out / "scores.json")
-        chosen = choose(scores, config)
+
+        def frontier_of() -> Any:
+            made = make_frontier(model, tokenizer, config, scores, num_drop, seed=recipe.seed, folder=out)
+            return made.model_dump()
+
+        step(out, "frontier.json", frontier_of)
+        frontier = read_frontier(out / "frontier.json")
+        chosen = plan_of(pick(frontier, config), frontier)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
-        seen = tuple(item.id for items in calibration_items(config, seed=recipe.seed) for item in items)
+        suites = *calibration_items(config, seed=recipe.seed), *held_out_items(config, seed=recipe.seed)
+        seen = tuple(item.id for items in suites for item in items)
         _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
         finish(out)
     return out

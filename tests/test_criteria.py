@@ -102,6 +102,7 @@ def test_literals_of_the_recipe_are_the_choices_there_are():
 
     from fastpath.config import PruneConfig
     from prune.choose import CHOOSERS
+    from prune.frontier import SEARCHES
 
     assert set(get_args(PruneConfig.model_fields["criterion"].annotation)) == set(CRITERIA)
-    assert set(get_args(PruneConfig.model_fields["chooser"].annotation)) == set(CHOOSERS)
+    assert set(get_args(PruneConfig.model_fields["chooser"].annotation)) == set(CHOOSERS) | set(SEARCHES)

@@ -1,0 +1,200 @@
+"""Scores and searches -> frontier.json: candidates for every number of blocks, costed on held-out items."""
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastpath.blocks import find_blocks
+from fastpath.bootstrap import bootstrap_ratio
+from fastpath.config import PruneConfig
+from fastpath.data import Batch, item_batches
+from fastpath.errors import UserError
+from fastpath.frontier import Frontier, Point, Rise
+from fastpath.items.item import Item
+from fastpath.plan import Scores
+from fastpath.runs import read_json, write_json
+from prune.choose import CHOOSERS, from_scores
+from prune.objective import Ablations
+from prune.race import Objective, grouped_batches
+from prune.score import calibration_items
+from prune.search import Costs, Drop, Found, beam, evolution, greedy, spans
+from prune.speed import speed_ratio
+
+log = logging.getLogger("fastpath")
+
+GROUPS = 4
+"""Parts that evolution deals the items into: it asks a quarter, then half of them, then all."""
+OTHER_SEED = 7_919
+"""Added to the seed for the items that plans are costed on after the search."""
+
+SEARCHES: dict[str, Callable[[Sequence[Costs], Sequence[int], int, PruneConfig, int], list[Found]]] = {
+    "greedy": lambda costs, free, num, config, seed: greedy(costs[-1], free, num),
+    "beam": lambda costs, free, num, config, seed: beam(costs[-1], free, num, width=config.beam_width),
+    "evolution": lambda costs, free, num, config, seed: evolution(
+        costs, free, num, generations=config.generations, offspring=config.offspring, seed=seed
+    ),
+    "spans": lambda costs, free, num, config, seed: spans(costs[-1], free, num),
+}
+"""Choosers that try whole plans on the model; those of choose.py read the scores."""
+
+
+def make_frontier(
+    model: Any, tokenizer: Any, config: PruneConfig, scores: Scores, num_drop: int, *, seed: int, folder: Path
+) -> Frontier:
+    """The best plan found for each of 1..num_drop blocks, with its costs on held-out calibration items.
+
+    Every step of a search is kept in FOLDER/search/, so that a killed run goes on there.
+    """
+    if config.chooser in CHOOSERS:
+        found, criterion, unit = from_scores(scores, config, num_drop), scores.criterion, scores.unit
+    else:
+        found = search(model, tokenizer, config, num_drop, seed=seed, folder=folder)
+        more = f" + {config.complex_weight:g} complex" if config.complex_weight else ""
+        criterion, unit = "ablation", f"nats per answer token{more}"
+    drops = [plan.drop for plan in found]
+    log.info("frontier: costs of 1 to %d dropped blocks on held-out items", num_drop)
+    suites = held_out_items(config, seed=seed)
+    rises = [held_out_rises(model, tokenizer, config, items, drops, seed=seed) for items in suites]
+    sizes = block_sizes(model)
+    whole = sum(p.numel() for p in model.parameters())
+    points = [
+        Point(
+            drop=plan.drop,
+            cost=plan.cost,
+            simple=simple,
+            complex=complex_,
+            parameters=whole - sum(sizes[i] for i in plan.drop),
+            predicted_prefill_ratio=scores.depth / (scores.depth - len(plan.drop)),
+            measured_ratio=speed_ratio(model, plan.drop) if config.measure_speed else None,
+        )
+        for plan, simple, complex_ in zip(found, *rises, strict=True)
+    ]
+    return Frontier(
+        depth=scores.depth, chooser=config.chooser, criterion=criterion, unit=unit, parameters=whole,
+        simple_items=len(suites[0]), complex_items=len(suites[1]), points=tuple(points),
+    )  # fmt: skip
+
+
+def block_sizes(model: Any) -> list[int]:
+    """Parameters of each block."""
+    return [sum(p.numel() for p in block.parameters()) for block in find_blocks(model)[1]]
+
+
+def search(
+    model: Any, tokenizer: Any, config: PruneConfig, num_drop: int, *, seed: int, folder: Path
+) -> list[Found]:
+    """What the recipe's chooser finds on the calibration items, step by step from FOLDER/search/."""
+    free = [i for i in range(len(find_blocks(model)[1])) if i not in config.protect]
+    groups = GROUPS if config.chooser == "evolution" else 1
+    weighed = [
+        (items, weight)
+        for items, weight in zip(
+            calibration_items(config, seed=seed), (1.0, config.complex_weight), strict=True
+        )
+        if weight
+    ]
+    batches = [
+        grouped_batches(
+            [items[g::groups] for g in range(groups)], tokenizer, batch_tokens=config.batch_tokens
+        )
+        for items, _ in weighed
+    ]
+    ablations = _ablations(model, [[batch for batch, _ in of] for of in batches], config)
+    objective = Objective(
+        [(a, weight) for a, (_, weight) in zip(ablations, weighed, strict=True)],
+        groups=[[group for _, group in of] for of in batches],
+    )
+    parts = (1, 2, None) if groups > 1 else (None,)
+    costs = remembered(
+        {part: partial(objective.costs, first_groups=part) for part in parts}, folder / "search"
+    )
+    return SEARCHES[config.chooser](costs, free, num_drop, config, seed)
+
+
+def _ablations(model: Any, suites: Sequence[list[Batch]], config: PruneConfig) -> list[Ablations]:
+    """One for each suite; they share the recipe's memory by their tokens."""
+    tokens = [sum(batch.ids.numel() for batch in of) for of in suites]
+    shares = [config.stream_gib * 2**30 * t / sum(tokens) for t in tokens]
+    on_host = model.device.type != "cpu"
+    return [
+        Ablations(model, of, device_bytes=int(share), host_bytes=int(share) if on_host else 0)
+        for of, share in zip(suites, shares, strict=True)
+    ]
+
+
+def remembered(parts: dict[int | None, Costs], folder: Path) -> list[Costs]:
+    """The same costs, each answer written to FOLDER: a search that asks the same again is told from there."""
+    folder.mkdir(exist_ok=True)
+    if kept := len(list(folder.glob("*.json"))):
+        log.info("going on: %d steps of the search are known", kept)
+    number = 0
+
+    def ask(part: int | None, drops: list[Drop], num: int) -> list[float]:
+        nonlocal number
+        number += 1
+        path = folder / f"{number:05d}.json"
+        asked = {"groups": part, "num": num, "drops": [sorted(drop) for drop in drops]}
+        if not path.exists() or read_json(path)["asked"] != asked:
+            made = parts[part](drops, num)
+            # null: sure not to be among the `num` cheapest
+            write_json(path, {"asked": asked, "costs": [c if c < math.inf else None for c in made]})
+            log.info(
+                "search: step %d, %d plans of %d blocks, best %+.4f",
+                number,
+                len(drops),
+                len(drops[0]),
+                min(made),
+            )
+        return [math.inf if c is None else c for c in read_json(path)["costs"]]
+
+    return [partial(ask, part) for part in parts]
+
+
+def held_out_items(config: PruneConfig, *, seed: int) -> tuple[list[Item], list[Item]]:
+    """(simple, complex) items of the calibration split that no score or search sees.
+
+    A second draw with another seed, of other templates as far as the generators have them.
+    """
+    seen = [item for items in calibration_items(config, seed=seed) for item in items]
+    templates, ids = {(item.task, item.template) for item in seen}, {item.id for item in seen}
+
+    def of(items: Sequence[Item]) -> list[Item]:
+        chosen = []
+        for task in dict.fromkeys(item.task for item in items):
+            new = [i for i in items if i.task == task and i.id not in ids]
+            new.sort(key=lambda item: (item.task, item.template) in templates)  # stable
+            chosen += new[: config.items_per_task]
+        return chosen
+
+    try:
+        more = config.model_copy(update={"items_per_task": 4 * config.items_per_task})
+        drawn = calibration_items(more, seed=seed + OTHER_SEED)
+    except UserError:  # a generator has no more distinct items
+        drawn = calibration_items(config, seed=seed + OTHER_SEED)
+    return of(drawn[0]), of(drawn[1])
+
+
+def held_out_rises(
+    model: Any,
+    tokenizer: Any,
+    config: PruneConfig,
+    items: list[Item],
+    drops: Sequence[Sequence[int]],
+    *,
+    seed: int,
+) -> list[Rise]:
+    """The rise of every drop set on these items, with a 95 % bootstrap interval over templates."""
+    batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
+    (ablations,) = _ablations(model, [batches], config)
+    clusters = [f"{item.task}/{item.template}" for item in items]
+    nats, draws = bootstrap_ratio(ablations.gains(drops).T, ablations.tokens, clusters=clusters, seed=seed)
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    return [
+        Rise(nats=n, low=a, high=b)
+        for n, a, b in zip(nats.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
