@@ -38,7 +38,9 @@ class PruneConfig(Section):
 
     drop: int = Field(ge=1)
     """Number of blocks to drop."""
-    criterion: Literal["cosine", "angular", "ablation"] = "ablation"
+    criterion: Literal["cosine", "norm_ratio", "angular", "linear", "taylor", "kl", "ablation", "depth"] = (
+        "ablation"
+    )
     """How the cost of a block is measured."""
     chooser: Literal["lowest", "span"] = "lowest"
     """lowest: the cheapest blocks, wherever they are; span: the cheapest contiguous run."""
@@ -46,8 +48,16 @@ class PruneConfig(Section):
     """Generators of the simple calibration items; the plan is the cheapest on these."""
     complex_tasks: tuple[str, ...] = ("worked", "arithmetic", "chain")
     """Generators of the complex calibration items, scored beside them."""
+    depth_tasks: tuple[str, ...] = (
+        "chain", "counter", "swaps", "boolean", "brackets", "hops",
+    )  # fmt: skip
+    """Depth dials: how the cost of a block rises with the number of dependent steps k."""
     items_per_task: int = Field(default=16, ge=2)
-    """Calibration items of each task."""
+    """Calibration items of each simple and complex task."""
+    items_per_level: int = Field(default=4, ge=2)
+    """Calibration items of each level k of a depth dial."""
+    self_answers: bool = False
+    """Worked calibration items carry the base model's own answer where it is right."""
     protect: tuple[int, ...] = ()
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)

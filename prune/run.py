@@ -12,7 +12,7 @@ from fastpath.card import write_card
 from fastpath.config import PruneConfig, Recipe
 from fastpath.env import code_version
 from fastpath.errors import ConfigError, RunError, SurgeryError
-from fastpath.items.catalog import TASKS
+from fastpath.items.catalog import DIALS, TASKS
 from fastpath.models import (
     Lineage,
     check_tokenizer,
@@ -24,10 +24,11 @@ from fastpath.models import (
     weights_sha256,
 )
 from fastpath.plan import Plan, Scores, read_plan, read_scores
-from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json
+from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json, write_text
 from fastpath.sources import Source, locate
 from prune.choose import check_drop, choose
-from prune.score import calibration_items, score_blocks
+from prune.plots import cost_plot
+from prune.score import calibration_items, dial_items, score_blocks
 
 log = logging.getLogger("fastpath")
 
@@ -57,7 +58,8 @@ def run(recipe: Recipe) -> Path:
         cut_config(model.config, range(depth))
 
         def make_scores() -> Any:
-            return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
+            made = score_blocks(model, tokenizer, config, seed=recipe.seed, source=source.folder, folder=out)
+            return made.model_dump()
 
         step(out, "scores.json", make_scores)
         scores = read_scores(out / "scores.json")
@@ -65,7 +67,9 @@ def run(recipe: Recipe) -> Path:
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
-        seen = tuple(item.id for items in calibration_items(config, seed=recipe.seed) for item in items)
+        write_text(out / "scores.svg", cost_plot(scores, plan.drop))
+        suites = (*calibration_items(config, seed=recipe.seed), dial_items(config, seed=recipe.seed))
+        seen = tuple(item.id for items in suites for item in items)
         _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
         finish(out)
     return out
@@ -84,12 +88,13 @@ def checked_plan(path: Path, chosen: Plan, scores: Scores) -> Plan:
 
 
 def _check_tasks(config: PruneConfig) -> None:
-    for key, suite in (("simple_tasks", config.simple_tasks), ("complex_tasks", config.complex_tasks)):
+    for key, known in (("simple_tasks", TASKS), ("complex_tasks", TASKS), ("depth_tasks", DIALS)):
+        suite, said = getattr(config, key), f"known tasks: {', '.join(known)}"
         if not suite:
-            raise ConfigError(f"prune.{key}: empty; known tasks: {', '.join(TASKS)}")
+            raise ConfigError(f"prune.{key}: empty; {said}")
         for task in suite:
-            if task not in TASKS:
-                raise ConfigError(f"prune.{key}: unknown task {task!r}; known tasks: {', '.join(TASKS)}")
+            if task not in known:
+                raise ConfigError(f"prune.{key}: unknown task {task!r}; {said}")
 
 
 def check_cached(model: Any, saved: Any) -> None:

@@ -18,6 +18,8 @@ def scores(simple, spans=()):
         simple=column,
         complex=other,
         reasoning=other,
+        depth_slope=other,
+        deepest=other,
         simple_spans=spans,
     )
 

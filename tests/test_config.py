@@ -55,7 +55,7 @@ def test_schema_accepts_what_recipes_say():
         ({"prune": {}}, "prune.drop: this key is required"),
         (
             {"prune": {"drop": 2, "criterion": "magic"}},
-            "prune.criterion: input should be 'cosine', 'angular' or",
+            "prune.criterion: input should be 'cosine', 'norm_ratio', 'angular'",
         ),
         ({"model": "a/b"}, "model: "),
         ({"model": None}, "model: "),
