@@ -23,7 +23,9 @@ def cost_plot(scores: Scores, drop: Collection[int]) -> str:
         axes.set_yscale(
             "symlog", linthresh=_linear_up_to(column)
         )  # a block or two cost a hundred times the others
-        axes.legend(frameon=False, labelcolor=INK)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0, frameon=False, labelcolor=INK
+        )
     costs.set_ylabel(f"cost, {scores.unit}")
     slopes.set_ylabel("the same, per step k")
     slopes.set_xticks(range(scores.depth))

@@ -35,8 +35,7 @@ def score_table(scores: Scores, plan: Plan) -> Table:
         "calibration items",
         title_justify="left",
         box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
+        padding=(0, 0),
         caption="reasoning = complex - simple; depth slope: its rise per dependent step k, same format",
         caption_justify="left",
     )
