@@ -1,5 +1,6 @@
 """Pictures of a prune folder's facts, as SVG text."""
 
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -35,9 +36,9 @@ def cost_plot(scores: Scores, drop: Collection[int]) -> str:
 
 
 def _linear_up_to(column: Column) -> float:
-    """Where the scale turns logarithmic: at the median size of a cost."""
+    """Where the scale turns logarithmic: the power of ten next to the median size of a cost."""
     sizes = sorted(abs(cost) for cost in column.cost)
-    return max(sizes[len(sizes) // 2], 1e-9)
+    return 10.0 ** round(math.log10(max(sizes[len(sizes) // 2], 1e-9)))
 
 
 def _bars(axes: Any, column: Column, *, offset: float, width: float, color: str, label: str) -> None:

@@ -62,11 +62,12 @@ def score_lines(scores: Scores) -> list[str]:
         "halves  rank correlation of two halves of the items: "
         + ", ".join(f"{name} {'none' if rho is None else f'{rho:.2f}'}" for name, rho in halves.items())
     ]
-    if (rho := halves["simple"]) is not None and rho < STABLE:
-        lines.append(
-            f"warning: not enough calibration items to rank blocks: the halves agree at {rho:.2f}, "
-            f"{STABLE} is wanted; raise prune.items_per_task"
-        )
+    for name, key in (("simple", "items_per_task"), ("depth_slope", "items_per_level")):
+        if (rho := halves[name]) is not None and rho < STABLE:
+            lines.append(
+                f"warning: not enough calibration items to rank blocks by {name}: the halves agree at "
+                f"{rho:.2f}, {STABLE} is wanted; raise prune.{key}"
+            )
     if scores.sink:
         block, ratio = scores.sink.block, scores.sink.ratio
         line = (

@@ -6,18 +6,15 @@ from itertools import chain
 
 import numpy as np
 import pytest
-import torch
 from test_choose import scores
-from tiny import run_stage, tiny_llama, write_recipe, write_tiny
+from tiny import run_stage, write_recipe, write_tiny
 
-from fastpath.data import Batch
 from fastpath.errors import RunError
 from fastpath.items.catalog import DIALS, TASKS, generate
 from fastpath.plan import Sink, read_scores
 from prune.columns import Measured, depth_columns, halvings_of, ratio_column, suite_columns
 from prune.criteria import CRITERIA
 from prune.show import score_lines
-from prune.sink import find_sink
 from prune.slope import depth_lines
 
 
@@ -134,56 +131,6 @@ def test_depth_columns_of_items():
     assert columns["depth_slope"].stability == pytest.approx(1)
 
 
-def sink_model():
-    """Block 3 writes a sink: only token 256 reads into width 0, and its MLP blows that up."""
-    model = tiny_llama(initializer_range=0.02, tie_word_embeddings=False)
-    with torch.no_grad():
-        embedding = model.model.embed_tokens.weight.normal_(0, 1)
-        embedding[:, 0] = 0
-        embedding[256] = 0
-        embedding[256, 0] = 5
-        mlp = model.model.layers[3].mlp
-        for projection in (mlp.gate_proj, mlp.up_proj):
-            projection.weight.zero_()
-            projection.weight[0, 0] = 8
-        mlp.down_proj.weight.zero_()
-        mlp.down_proj.weight[1, 0] = 1
-    return model
-
-
-def first_token_batch(token):
-    random = torch.Generator().manual_seed(0)
-    ids = torch.randint(250, (4, 20), generator=random)
-    ids[:, 0] = token
-    real = torch.ones_like(ids, dtype=torch.bool)
-    return Batch(tuple(range(4)), ids, real, real)
-
-
-def test_sink_is_the_block_where_the_first_token_s_norm_jumps():
-    sink = find_sink(sink_model(), [first_token_batch(256)])
-    assert sink.block == 3
-    assert sink.ratio > 100
-
-
-def test_no_jump_and_a_jump_of_all_tokens_are_no_sink():
-    model = sink_model()
-    assert find_sink(model, [first_token_batch(7)]) is None
-    with torch.no_grad():
-        model.model.embed_tokens.weight.mul_(1e-2)  # the first block makes every token many times larger
-        model.model.layers[0].mlp.down_proj.weight.normal_(0, 10)
-    assert find_sink(model, [first_token_batch(7)]) is None
-
-
-@pytest.mark.parametrize("criterion", ["cosine", "norm_ratio"])
-def test_without_the_first_token_a_sink_writer_looks_harmless(criterion):
-    part = CRITERIA[criterion].function(sink_model(), first_token_batch(256))
-    whole = np.array(part.sums) / np.array(part.tokens)[:, None]
-    rest = np.array(part.without_first) / (np.array(part.tokens) - 1)[:, None]
-    assert (whole[:, 3] > 10 * rest[:, 3]).all()
-    first = (np.array(part.sums) - np.array(part.without_first))[:, 3]
-    assert np.allclose(first + rest[:, 3] * 19, np.array(part.sums)[:, 3])
-
-
 def test_words_warn_of_few_items_and_name_the_sink():
     made = scores((1.0, 2.0, 3.0))
     stable = made.model_copy(update={"simple": made.simple.model_copy(update={"stability": 0.9})})
@@ -196,7 +143,7 @@ def test_words_warn_of_few_items_and_name_the_sink():
         }
     )
     text = "\n".join(score_lines(unstable))
-    assert "warning: not enough calibration items to rank blocks: the halves agree at 0.41" in text
+    assert "warning: not enough calibration items to rank blocks by simple: the halves agree at 0.41" in text
     assert "block 2 writes the attention sink: the first token's norm grows 155-fold" in text
     assert "1. costliest of 3 blocks, 3. without that token" in text
 
