@@ -44,7 +44,9 @@ class PruneConfig(Section):
     """Drop the most blocks, up to a third, that cost at most this in nats per simple answer token."""
     parameters: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Drop the fewest blocks that leave at most this share of the parameters."""
-    criterion: Literal["cosine", "angular", "ablation"] = "ablation"
+    criterion: Literal["cosine", "norm_ratio", "angular", "linear", "taylor", "kl", "ablation", "depth"] = (
+        "ablation"
+    )
     """How the cost of a block is measured."""
     chooser: Literal["lowest", "span", "greedy", "beam", "evolution", "spans"] = "lowest"
     """lowest: the cheapest blocks, wherever they are; span: the cheapest contiguous run; the others try whole
@@ -66,8 +68,16 @@ class PruneConfig(Section):
     """Generators of the simple calibration items; the plan is the cheapest on these."""
     complex_tasks: tuple[str, ...] = ("worked", "arithmetic", "chain")
     """Generators of the complex calibration items, scored beside them."""
+    depth_tasks: tuple[str, ...] = (
+        "chain", "counter", "swaps", "boolean", "brackets", "hops",
+    )  # fmt: skip
+    """Depth dials: how the cost of a block rises with the number of dependent steps k."""
     items_per_task: int = Field(default=16, ge=2)
-    """Calibration items of each task."""
+    """Calibration items of each simple and complex task."""
+    items_per_level: int = Field(default=4, ge=2)
+    """Calibration items of each level k of a depth dial."""
+    self_answers: bool = False
+    """Worked calibration items carry the base model's own answer where it is right."""
     protect: tuple[int, ...] = ()
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)
@@ -79,7 +89,7 @@ class PruneConfig(Section):
         if sum(size is not None for size in asked) != 1:
             raise ValueError("give exactly one of drop, speedup, max_simple_nats and parameters")
         if self.complex_weight and self.chooser in ("lowest", "span"):
-            raise ValueError(f"complex_weight: {self.chooser!r} looks at simple costs alone")
+            raise ValueError(f"complex_weight: {self.chooser!r} ranks by the criterion alone")
         for key, chooser in (
             ("beam_width", "beam"),
             ("generations", "evolution"),

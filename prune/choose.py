@@ -14,16 +14,15 @@ from prune.search import Found
 
 
 def lowest(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple[int, ...], float]:
-    """The `num_drop` blocks of lowest simple cost, wherever they are, and the sum of their costs."""
-    free = sorted(
-        (i for i in range(scores.depth) if i not in protect), key=lambda i: (scores.simple.cost[i], i)
-    )
+    """The `num_drop` blocks that rank lowest, wherever they are, and the sum of their costs."""
+    cost = scores.ranking.cost
+    free = sorted((i for i in range(scores.depth) if i not in protect), key=lambda i: (cost[i], i))
     drop = tuple(sorted(free[:num_drop]))
-    return drop, sum(scores.simple.cost[i] for i in drop)
+    return drop, sum(cost[i] for i in drop)
 
 
 def span(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple[int, ...], float]:
-    """The contiguous run of `num_drop` blocks of lowest simple cost: the span's own cost, else the sum."""
+    """The contiguous run of `num_drop` blocks that ranks lowest: by the span's own cost, else by the sum."""
     best: tuple[float, int] | None = None
     for start in range(scores.depth - num_drop + 1):
         run = range(start, start + num_drop)
@@ -32,7 +31,7 @@ def span(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple
         if scores.simple_spans:
             cost = scores.simple_spans[start][num_drop - 1]
         else:
-            cost = sum(scores.simple.cost[i] for i in run)
+            cost = sum(scores.ranking.cost[i] for i in run)
         if best is None or (cost, start) < best:
             best = (cost, start)
     if best is None:

@@ -1,43 +1,49 @@
-"""What a block costs: each criterion is a function in CRITERIA, run on one kind of items at a time.
+"""What a block costs: each criterion is a function in CRITERIA from one batch to what the batch adds.
 
-A criterion maps (model, batch) to what the batch adds: for every sequence a numerator per block (or span) and
-a denominator. Batches are independent, so a killed run goes on at the batch it died in.
+That is, for every sequence a numerator per block (or span) and a denominator. Batches are independent, so a
+killed run goes on at the batch it died in. A criterion that must know all batches first has a `fit`.
 """
 
-# L blocks, B sequences, T tokens, D width
+# L blocks, B sequences, T tokens, D width, N answer tokens, V vocabulary
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from fastpath.blocks import find_blocks, recording, replaying, tap
 from fastpath.data import Batch
-from fastpath.nll import answer_nll
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one batch adds to the scores of a criterion."""
-
-    index: list[int]
-    """Positions of the sequences in the list of items."""
-    sums: list[list[float]]
-    """[sequence][block], or [sequence][span] in the order of `spans`."""
-    tokens: list[int]
-    """[sequence]: what the sums are to be divided by."""
+from fastpath.nll import answer_nll, logits_at, predicting, token_nats
+from prune.linear import fit_replacements, linear_cost
+from prune.part import Part, over_tokens, run_blocks
 
 
 @dataclass(frozen=True)
 class Criterion:
     """A way to measure what dropping a block costs; LOW goes first."""
 
-    function: Callable[[Any, Batch], Part]
+    function: Callable[..., Part]
+    """(model, batch) -> Part; (model, batch, fitted) -> Part where there is a fit."""
     unit: str
-    spans: bool
+    spans: bool = False
     """Whether it measures every contiguous span, not only single blocks."""
+    ranked_by: Literal["simple", "deepest"] = "simple"
+    """The column of Scores that a plan is to be cheap on."""
+    fit: Callable[[Any, Sequence[Batch], np.ndarray, Path], Any] | None = None
+    """(model, all batches, half of each item, folder to resume from) -> fitted."""
+
+    def ready(
+        self, model: Any, batches: Sequence[Batch], half: np.ndarray, folder: Path
+    ) -> Callable[[Any, Batch], Part]:
+        """The function of (model, batch), after a pass over all batches where it needs one."""
+        if self.fit is None:
+            return self.function
+        return partial(self.function, fitted=self.fit(model, batches, half, folder))
 
 
 def spans(depth: int) -> list[tuple[int, int]]:
@@ -48,22 +54,32 @@ def spans(depth: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(depth) for j in range(i + 1, depth + 1) if j - i < depth]
 
 
-@torch.no_grad()
 def cosine_cost(model: Any, batch: Batch) -> Part:
     """Block Influence: 1 - cos(stream before, stream after) of each block, over all real tokens.
 
-    ShortGPT (arXiv 2403.03853), equation 1. The first token is included: the block that writes the attention
-    sink looks harmless without it. Upcast before the cosine, summed in float64; pads do not count.
+    ShortGPT (arXiv 2403.03853), equation 1. Without unit, 0 to 2. The first token is included: the block that
+    writes the attention sink looks harmless without it. Upcast before the cosine, summed in float64; pads do
+    not count.
     """
-    sums: list[torch.Tensor] = []
 
-    def see(i: int, before_BTD: torch.Tensor, after_BTD: torch.Tensor) -> None:
-        cos_BT = torch.nn.functional.cosine_similarity(before_BTD.float(), after_BTD.float(), dim=-1)
-        sums.append(torch.where(batch.attention, 1 - cos_BT.double(), 0.0).sum(1))
+    def cost(_: int, before_BTD: torch.Tensor, after_BTD: torch.Tensor) -> torch.Tensor:
+        return 1 - torch.nn.functional.cosine_similarity(before_BTD.float(), after_BTD.float(), dim=-1)
 
-    with tap(model, see):
-        _forward(model, batch)
-    return Part(list(batch.index), torch.stack(sums, 1).tolist(), batch.attention.sum(1).tolist())
+    return over_tokens(model, batch, cost)
+
+
+def norm_ratio_cost(model: Any, batch: Batch) -> Part:
+    """Relative contribution: |after - before| / |before| of each block's streams, over all real tokens.
+
+    The relative contribution of Csordas et al. (arXiv 2505.13898), here of a whole block. Without unit, 0 and
+    up. The first token is included; pads do not count.
+    """
+
+    def cost(_: int, before_BTD: torch.Tensor, after_BTD: torch.Tensor) -> torch.Tensor:
+        before_BTD, after_BTD = before_BTD.float(), after_BTD.float()
+        return (after_BTD - before_BTD).norm(dim=-1) / before_BTD.norm(dim=-1).clamp_min(1e-6)
+
+    return over_tokens(model, batch, cost)
 
 
 @torch.no_grad()
@@ -83,7 +99,7 @@ def angular_cost(model: Any, batch: Batch) -> Part:
         streams.append(after_BTD[rows, last_B].double())
 
     with tap(model, see):
-        _forward(model, batch)
+        run_blocks(model, batch)
     x_LBD = torch.nn.functional.normalize(torch.stack(streams), dim=-1)
     depth = len(streams) - 1
     angles = [torch.arccos((x_LBD[i] * x_LBD[j]).sum(-1).clamp(-1, 1)) / math.pi for i, j in spans(depth)]
@@ -107,15 +123,92 @@ def ablation_cost(model: Any, batch: Batch) -> Part:
     return Part(list(batch.index), torch.stack(rises, 1).tolist(), base.tokens.tolist())
 
 
-def _forward(model: Any, batch: Batch) -> None:
-    """Run the blocks; the head sees one position only."""
-    position = torch.zeros_like(batch.answer)
-    position[:, -1] = True
-    answer_nll(model, Batch(batch.index, batch.ids, batch.attention, position))
+@torch.no_grad()
+def kl_cost(model: Any, batch: Batch) -> Part:
+    """KL divergence to the base when a block is skipped, in nats per answer token; needs no gold answer.
+
+    sum over the whole vocabulary of p log(p / q), p of the base and q without the block, at every position
+    that predicts an answer token: a fitness of EvoPress (arXiv 2410.14649). The vocabulary is summed over,
+    not averaged.
+    """
+    at_BT = predicting(batch.answer)
+    rows_N = at_BT.nonzero()[:, 0]
+    with recording(model) as streams:
+        base_NV = _log_probabilities(model, batch, at_BT)
+    costs = []
+    for i in range(len(find_blocks(model)[1])):
+        with replaying(model, streams, start=i, drop=(i,)):
+            skipped_NV = _log_probabilities(model, batch, at_BT)
+        kl_NV = torch.nn.functional.kl_div(skipped_NV, base_NV, reduction="none", log_target=True)
+        sums_B = torch.zeros(len(at_BT), dtype=torch.float64, device=kl_NV.device)
+        costs.append(sums_B.index_add_(0, rows_N, kl_NV.sum(-1, dtype=torch.float64)))
+    return Part(list(batch.index), torch.stack(costs, 1).tolist(), batch.answer.sum(1).tolist())
+
+
+def taylor_cost(model: Any, batch: Batch) -> Part:
+    """First-order estimate of the change of the loss: sum of |weight x gradient| over a block's weights.
+
+    Shortened LLaMA (arXiv 2402.02834), section 3.1, after the element-wise importance of LLM-Pruner (arXiv
+    2305.11627), for the nats of an item's answer; in nats per answer token. The absolute value is taken item
+    by item, so that the batch shape changes nothing. A weight's gradient is freed as soon as it is used.
+    """
+    blocks = find_blocks(model)[1]
+    of_item_L = torch.zeros(len(blocks), dtype=torch.float64)
+    sums: list[list[float]] = []
+
+    def hook_of(i: int) -> Callable[[torch.Tensor], None]:
+        def hook(weight: torch.Tensor) -> None:
+            of_item_L[i] += (weight.detach() * weight.grad).abs().sum(dtype=torch.float64).cpu()
+            weight.grad = None
+
+        return hook
+
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    model.requires_grad_(False)
+    hooks = [
+        weight.requires_grad_().register_post_accumulate_grad_hook(hook_of(i))
+        for i, block in enumerate(blocks)
+        for weight in block.parameters()
+    ]
+    try:
+        for one in _one_by_one(batch):
+            of_item_L.zero_()
+            with torch.enable_grad():
+                logits_NV = logits_at(model, predicting(one.answer), **one.inputs, use_cache=False)
+                token_nats(logits_NV, one.ids[one.answer])[0].sum().backward()
+            sums.append(of_item_L.tolist())
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.requires_grad_(False)
+        for weight in trained:
+            weight.requires_grad_()
+    return Part(list(batch.index), sums, batch.answer.sum(1).tolist())
+
+
+def _one_by_one(batch: Batch) -> list[Batch]:
+    """Each sequence as a batch of its own, without pads."""
+    ends = batch.attention.sum(1).tolist()
+    return [
+        Batch((item,), batch.ids[[b], :end], batch.attention[[b], :end], batch.answer[[b], :end])
+        for b, (item, end) in enumerate(zip(batch.index, ends, strict=True))
+    ]
+
+
+def _log_probabilities(model: Any, batch: Batch, at_BT: torch.Tensor) -> torch.Tensor:
+    """float32 (N, V) at the marked positions."""
+    return logits_at(model, at_BT, **batch.inputs, use_cache=False).float().log_softmax(-1)
 
 
 CRITERIA: dict[str, Criterion] = {
-    "cosine": Criterion(cosine_cost, "1 - cosine", spans=False),
+    "cosine": Criterion(cosine_cost, "1 - cosine"),
+    "norm_ratio": Criterion(norm_ratio_cost, "share of the stream's norm"),
     "angular": Criterion(angular_cost, "angle / pi", spans=True),
-    "ablation": Criterion(ablation_cost, "nats per answer token", spans=False),
+    "linear": Criterion(linear_cost, "1 - R^2", fit=fit_replacements),
+    "taylor": Criterion(taylor_cost, "nats per answer token, first order"),
+    "kl": Criterion(kl_cost, "nats of KL per answer token"),
+    "ablation": Criterion(ablation_cost, "nats per answer token"),
+    # The slope alone would drop the first block, whose loss is as large at every k. What a question of the
+    # most steps loses holds both: what every answer needs, and what grows with the steps.
+    "depth": Criterion(ablation_cost, "nats per answer token", ranked_by="deepest"),
 }

@@ -21,7 +21,7 @@ from fastpath.runs import read_json, write_json
 from prune.choose import CHOOSERS, from_scores
 from prune.objective import Ablations
 from prune.race import Objective, grouped_batches
-from prune.score import calibration_items
+from prune.score import answered, calibration_items
 from prune.search import Costs, Drop, Found, beam, evolution, greedy, spans
 from prune.speed import speed_ratio
 
@@ -44,21 +44,34 @@ SEARCHES: dict[str, Callable[[Sequence[Costs], Sequence[int], int, PruneConfig, 
 
 
 def make_frontier(
-    model: Any, tokenizer: Any, config: PruneConfig, scores: Scores, num_drop: int, *, seed: int, folder: Path
+    model: Any,
+    tokenizer: Any,
+    config: PruneConfig,
+    scores: Scores,
+    num_drop: int,
+    *,
+    seed: int,
+    source: Path,
+    folder: Path,
 ) -> Frontier:
     """The best plan found for each of 1..num_drop blocks, with its costs on held-out calibration items.
 
-    Every step of a search is kept in FOLDER/search/, so that a killed run goes on there.
+    `source` is the folder of the model's weights. Every step of a search is kept in FOLDER/search/, so that a
+    killed run goes on there.
     """
+    own = partial(answered, model, tokenizer, config=config, source=source, folder=folder)
     if config.chooser in CHOOSERS:
         found, criterion, unit = from_scores(scores, config, num_drop), scores.criterion, scores.unit
     else:
-        found = search(model, tokenizer, config, num_drop, seed=seed, folder=folder)
+        simple, both = calibration_items(config, seed=seed)
+        suites = simple, own(both) if config.complex_weight else both
+        found = search(model, tokenizer, config, num_drop, suites=suites, seed=seed, folder=folder)
         more = f" + {config.complex_weight:g} complex" if config.complex_weight else ""
         criterion, unit = "ablation", f"nats per answer token{more}"
     drops = [plan.drop for plan in found]
     log.info("frontier: costs of 1 to %d dropped blocks on held-out items", num_drop)
-    suites = held_out_items(config, seed=seed)
+    simple, both = held_out_items(config, seed=seed)
+    suites = simple, own(both)
     rises = [held_out_rises(model, tokenizer, config, items, drops, seed=seed) for items in suites]
     sizes = block_sizes(model)
     whole = sum(p.numel() for p in model.parameters())
@@ -66,13 +79,13 @@ def make_frontier(
         Point(
             drop=plan.drop,
             cost=plan.cost,
-            simple=simple,
-            complex=complex_,
+            simple=rise,
+            complex=complex_rise,
             parameters=whole - sum(sizes[i] for i in plan.drop),
             predicted_prefill_ratio=scores.depth / (scores.depth - len(plan.drop)),
             measured_ratio=speed_ratio(model, plan.drop) if config.measure_speed else None,
         )
-        for plan, simple, complex_ in zip(found, *rises, strict=True)
+        for plan, rise, complex_rise in zip(found, *rises, strict=True)
     ]
     return Frontier(
         depth=scores.depth, chooser=config.chooser, criterion=criterion, unit=unit, parameters=whole,
@@ -86,17 +99,20 @@ def block_sizes(model: Any) -> list[int]:
 
 
 def search(
-    model: Any, tokenizer: Any, config: PruneConfig, num_drop: int, *, seed: int, folder: Path
+    model: Any,
+    tokenizer: Any,
+    config: PruneConfig,
+    num_drop: int,
+    *,
+    suites: tuple[list[Item], list[Item]],
+    seed: int,
+    folder: Path,
 ) -> list[Found]:
-    """What the recipe's chooser finds on the calibration items, step by step from FOLDER/search/."""
+    """What the recipe's chooser finds on (simple, complex) items, step by step from FOLDER/search/."""
     free = [i for i in range(len(find_blocks(model)[1])) if i not in config.protect]
     groups = GROUPS if config.chooser == "evolution" else 1
     weighed = [
-        (items, weight)
-        for items, weight in zip(
-            calibration_items(config, seed=seed), (1.0, config.complex_weight), strict=True
-        )
-        if weight
+        (items, weight) for items, weight in zip(suites, (1.0, config.complex_weight), strict=True) if weight
     ]
     batches = [
         grouped_batches(

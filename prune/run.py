@@ -13,7 +13,7 @@ from fastpath.config import PruneConfig, Recipe
 from fastpath.env import code_version
 from fastpath.errors import ConfigError, RunError, SurgeryError
 from fastpath.frontier import read_frontier
-from fastpath.items.catalog import TASKS
+from fastpath.items.catalog import DIALS, TASKS
 from fastpath.models import (
     Lineage,
     check_tokenizer,
@@ -25,11 +25,12 @@ from fastpath.models import (
     weights_sha256,
 )
 from fastpath.plan import Plan, Scores, read_plan, read_scores
-from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json
+from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json, write_text
 from fastpath.sources import Source, locate
 from prune.choose import how_many, pick, plan_of
 from prune.frontier import block_sizes, held_out_items, make_frontier
-from prune.score import calibration_items, score_blocks
+from prune.plots import cost_plot
+from prune.score import calibration_items, dial_items, score_blocks
 
 log = logging.getLogger("fastpath")
 
@@ -59,13 +60,16 @@ def run(recipe: Recipe) -> Path:
         cut_config(model.config, range(len(sizes)))
 
         def make_scores() -> Any:
-            return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
+            made = score_blocks(model, tokenizer, config, seed=recipe.seed, source=source.folder, folder=out)
+            return made.model_dump()
 
         step(out, "scores.json", make_scores)
         scores = read_scores(out / "scores.json")
 
         def frontier_of() -> Any:
-            made = make_frontier(model, tokenizer, config, scores, num_drop, seed=recipe.seed, folder=out)
+            made = make_frontier(
+                model, tokenizer, config, scores, num_drop, seed=recipe.seed, source=source.folder, folder=out
+            )
             return made.model_dump()
 
         step(out, "frontier.json", frontier_of)
@@ -74,8 +78,8 @@ def run(recipe: Recipe) -> Path:
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
-        suites = *calibration_items(config, seed=recipe.seed), *held_out_items(config, seed=recipe.seed)
-        seen = tuple(item.id for items in suites for item in items)
+        write_text(out / "scores.svg", cost_plot(scores, plan.drop))
+        seen = _seen(config, seed=recipe.seed)
         _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
         finish(out)
     return out
@@ -87,19 +91,30 @@ def checked_plan(path: Path, chosen: Plan, scores: Scores) -> Plan:
     if plan.depth != scores.depth:
         raise RunError(f"{path}: made for {plan.depth} blocks, the model has {scores.depth}")
     if plan.keep != chosen.keep:
-        cost = sum(scores.simple.cost[i] for i in plan.drop)
+        cost = sum(scores.ranking.cost[i] for i in plan.drop)
         plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
         write_json(path, plan.model_dump())
     return plan
 
 
+def _seen(config: PruneConfig, *, seed: int) -> tuple[str, ...]:
+    """Ids of the items that blocks were scored, plans searched and the frontier costed on."""
+    suites = (
+        *calibration_items(config, seed=seed),
+        dial_items(config, seed=seed),
+        *held_out_items(config, seed=seed),
+    )
+    return tuple(item.id for items in suites for item in items)
+
+
 def _check_tasks(config: PruneConfig) -> None:
-    for key, suite in (("simple_tasks", config.simple_tasks), ("complex_tasks", config.complex_tasks)):
+    for key, known in (("simple_tasks", TASKS), ("complex_tasks", TASKS), ("depth_tasks", DIALS)):
+        suite, said = getattr(config, key), f"known tasks: {', '.join(known)}"
         if not suite:
-            raise ConfigError(f"prune.{key}: empty; known tasks: {', '.join(TASKS)}")
+            raise ConfigError(f"prune.{key}: empty; {said}")
         for task in suite:
-            if task not in TASKS:
-                raise ConfigError(f"prune.{key}: unknown task {task!r}; known tasks: {', '.join(TASKS)}")
+            if task not in known:
+                raise ConfigError(f"prune.{key}: unknown task {task!r}; {said}")
 
 
 def check_cached(model: Any, saved: Any) -> None:

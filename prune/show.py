@@ -9,7 +9,10 @@ from rich.table import Table
 
 from fastpath.cli import console
 from fastpath.frontier import Frontier, read_frontier
-from fastpath.plan import Plan, Scores, read_plan, read_scores, spans_of
+from fastpath.plan import Column, Plan, Scores, read_plan, read_scores, spans_of
+
+STABLE = 0.8
+"""Least rank correlation of two halves of the items at which a ranking means something."""
 
 
 def show(folder: Path) -> dict[str, Any]:
@@ -19,6 +22,8 @@ def show(folder: Path) -> dict[str, Any]:
     frontier = read_frontier(folder / "frontier.json")
     out = console()
     out.print(score_table(scores, plan))
+    for line in score_lines(scores):
+        out.print(line, soft_wrap=True, highlight=False)
     out.print(frontier_table(frontier, plan))
     out.print(plan_line(plan), soft_wrap=True)
     out.print(f"model   {folder / 'model'}", soft_wrap=True)
@@ -26,30 +31,63 @@ def show(folder: Path) -> dict[str, Any]:
 
 
 def score_table(scores: Scores, plan: Plan) -> Table:
-    """What dropping each block costs: simple beside complex beside the difference, with 95 % intervals."""
+    """What dropping each block costs: simple, complex, their difference, depth slope; 95 % intervals."""
     table = Table(
         title=f"Cost of each block by {scores.criterion} ({scores.unit}; 95 % interval), "
-        f"{scores.simple.items} simple and {scores.complex.items} complex calibration items",
+        f"{scores.simple.items} simple, {scores.complex.items} complex and {scores.depth_slope.items} dial "
+        "calibration items",
         title_justify="left",
         box=SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-        caption="cost: what the answers lose when the block is skipped; reasoning = complex - simple",
+        padding=(0, 0),
+        caption="reasoning = complex - simple; depth slope: its rise per dependent step k, same format",
         caption_justify="left",
     )
-    for heading in ("block", "simple", "complex", "reasoning"):
+    for heading in ("block", "simple", "complex", "reasoning", "depth slope"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("plan", no_wrap=True)
     for i in range(scores.depth):
-        cells = [
-            f"{c.cost[i]:+.2f} [{c.low[i]:+.2f},{c.high[i]:+.2f}]"
-            for c in (scores.simple, scores.complex, scores.reasoning)
-        ]
+        cells = [_cell(scores.simple, i), _cell(scores.complex, i), f"{scores.reasoning.cost[i]:+.2f}",
+                 _cell(scores.depth_slope, i)]  # fmt: skip
         dropped = i in plan.drop
-        table.add_row(
-            str(i), *map(escape, cells), "drop" if dropped else "", style="bold yellow" if dropped else ""
-        )
+        name = f"drop {i}" if dropped else str(i)
+        table.add_row(name, *map(escape, cells), style="bold yellow" if dropped else "")
     return table
+
+
+def _cell(column: Column, i: int) -> str:
+    return f"{column.cost[i]:+.2f} [{column.low[i]:+.2f},{column.high[i]:+.2f}]"
+
+
+def score_lines(scores: Scores) -> list[str]:
+    """What else the scores say: rank stability, the attention sink, the effect of the first token."""
+    columns = ("simple", "complex", "reasoning", "depth_slope")
+    halves = {name: getattr(scores, name).stability for name in columns}
+    lines = [
+        "halves  rank correlation of two halves of the items: "
+        + ", ".join(f"{name} {'none' if rho is None else f'{rho:.2f}'}" for name, rho in halves.items())
+    ]
+    for name, key in (("simple", "items_per_task"), ("depth_slope", "items_per_level")):
+        if (rho := halves[name]) is not None and rho < STABLE:
+            lines.append(
+                f"warning: not enough calibration items to rank blocks by {name}: the halves agree at "
+                f"{rho:.2f}, {STABLE} is wanted; raise prune.{key}"
+            )
+    if scores.sink:
+        block, ratio = scores.sink.block, scores.sink.ratio
+        line = (
+            f"sink    block {block} writes the attention sink: the first token's norm grows {ratio:.0f}-fold"
+        )
+        if rest := scores.simple_without_first:
+            ranks = [_rank(column, block) for column in (scores.simple, rest)]
+            line += (
+                f"; it is the {ranks[0]}. costliest of {scores.depth} blocks, {ranks[1]}. without that token "
+                f"({scores.simple.cost[block]:.3g}, {rest.cost[block]:.3g})"
+            )
+        lines.append(line)
+    return lines
+
+
+def _rank(column: Column, block: int) -> int:
+    return 1 + sum(cost > column.cost[block] for cost in column.cost)
 
 
 def frontier_table(frontier: Frontier, plan: Plan) -> Table:

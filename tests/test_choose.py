@@ -21,6 +21,8 @@ def scores(simple, spans=()):
         simple=column,
         complex=other,
         reasoning=other,
+        depth_slope=other,
+        deepest=other,
         simple_spans=spans,
     )
 
@@ -50,6 +52,14 @@ def test_span_uses_the_criterion_s_own_cost_of_a_span():
     plan = choose(scores((0.0, 5.0, 5.0), spans=spans), PruneConfig(drop=2, chooser="span"))
     assert plan.drop == (1, 2)
     assert plan.cost == 1.0
+
+
+@pytest.mark.parametrize("chooser", ["lowest", "span"])
+def test_criterion_depth_ranks_by_the_questions_of_most_steps(chooser):
+    """By the simple items, block 0 would go; by the deepest (here their negative) the last one does."""
+    by_depth = scores((1.0, 2.0, 3.0)).model_copy(update={"ranked_by": "deepest"})
+    plan = choose(by_depth, PruneConfig(drop=1, chooser=chooser, criterion="depth"))
+    assert (plan.drop, plan.cost) == ((2,), -3.0)
 
 
 @pytest.mark.parametrize("chooser", ["lowest", "span"])

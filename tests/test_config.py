@@ -57,7 +57,7 @@ def test_schema_accepts_what_recipes_say():
         ({"prune": {"speedup": 1.0}}, "prune.speedup: input should be greater than 1, got 1.0"),
         (
             {"prune": {"drop": 2, "complex_weight": 1}},
-            "prune: complex_weight: 'lowest' looks at simple costs",
+            "prune: complex_weight: 'lowest' ranks by the criterion alone",
         ),
         (
             {"prune": {"drop": 2, "chooser": "greedy", "beam_width": 4}},
@@ -65,7 +65,7 @@ def test_schema_accepts_what_recipes_say():
         ),
         (
             {"prune": {"drop": 2, "criterion": "magic"}},
-            "prune.criterion: input should be 'cosine', 'angular' or",
+            "prune.criterion: input should be 'cosine', 'norm_ratio', 'angular'",
         ),
         ({"model": "a/b"}, "model: "),
         ({"model": None}, "model: "),

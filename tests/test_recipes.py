@@ -10,6 +10,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 OFFLINE = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "hub-suites.yaml"})
 SMALL = [
     "prune.items_per_task=2",
+    "prune.items_per_level=2",
     "eval.items_per_task=2",
     "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",

@@ -54,6 +54,7 @@ def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None
     small = {
         "drop": 2, "items_per_task": 4,
         "simple_tasks": ["doc_type", "one_hop"], "complex_tasks": ["arithmetic", "worked"],
+        "depth_tasks": ["counter"], "items_per_level": 2,
     } | (prune or {})  # fmt: skip
     evaluation = {
         "simple": ["fastpath_doc_type"], "complex": ["fastpath_arithmetic", "fastpath_worked"],
