@@ -48,9 +48,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
         "plan": None,
     }
     prune = folder.parent / "prune"
-    if (prune / "plan.json").exists() and (prune / "scores.json").exists():
-        facts["scores"] = read_scores(prune / "scores.json")
+    if (prune / "plan.json").exists():
         facts["plan"] = read_plan(prune / "plan.json")
+        if (prune / "scores.json").exists():  # a plan that was given has none
+            facts["scores"] = read_scores(prune / "scores.json")
     return facts
 
 

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fastpath.errors import ConfigError
 
@@ -36,8 +36,10 @@ class ModelConfig(Section):
 class PruneConfig(Section):
     """Score the blocks, choose which to drop, cut, check, save."""
 
-    drop: int = Field(ge=1)
-    """Number of blocks to drop."""
+    drop: Annotated[int, Field(ge=1)] | None = None
+    """Number of blocks to drop; left out where a plan is given."""
+    plan: str | None = None
+    """A plan.json or a mergekit passthrough YAML that is cut as it stands: nothing is scored or chosen."""
     criterion: Literal["cosine", "angular", "ablation"] = "ablation"
     """How the cost of a block is measured."""
     chooser: Literal["lowest", "span"] = "lowest"
@@ -52,6 +54,14 @@ class PruneConfig(Section):
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)
     """Tokens of a batch, padding included."""
+    repair: Literal["none", "linear", "norm", "merge"] = "none"
+    """Mending the cut without training; applied only if it helps on calibration items held out from it."""
+
+    @model_validator(mode="after")
+    def _drop_or_plan(self) -> Self:
+        if self.drop is None and self.plan is None:
+            raise ValueError("drop, the number of blocks to drop, is required (or plan, a file)")
+        return self
 
 
 Size = Annotated[int, Field(ge=1)]

@@ -110,6 +110,7 @@ def _run(
             handle.remove()
 
 
+@torch.no_grad()
 def transformed(writer: Writer, map_DD: Tensor) -> dict[str, Tensor]:
     """The weight (and bias) that make the writer's output y_D into y_D @ map_DD; computed in float64."""
     map_DD = map_DD.double()

@@ -44,6 +44,7 @@ CHOOSERS: dict[str, Callable[[Scores, int, Collection[int]], tuple[tuple[int, ..
 
 def check_drop(config: PruneConfig, depth: int) -> None:
     """Raise ConfigError if a model of `depth` blocks cannot lose what the recipe asks for."""
+    assert config.drop is not None, "a plan is chosen"
     if config.drop >= depth:
         raise ConfigError(f"prune.drop: {config.drop} of {depth} blocks leaves nothing; at most {depth - 1}")
     for block in config.protect:
@@ -56,6 +57,7 @@ def check_drop(config: PruneConfig, depth: int) -> None:
 
 def choose(scores: Scores, config: PruneConfig) -> Plan:
     """The plan of the recipe's chooser: the cheapest on the simple items."""
+    assert config.drop is not None, "a plan is chosen"
     drop, cost = CHOOSERS[config.chooser](scores, config.drop, config.protect)
     return Plan(
         depth=scores.depth,

@@ -78,14 +78,14 @@ def towards_identity(gram_DD: Tensor, cross_DD: Tensor, *, strength: float) -> T
 
 @torch.no_grad()
 def stream_after(model: Any, block: int, batch: Batch) -> Tensor:
-    """(B, T, D) residual stream after a block, from a hook: the head sees one position of each sequence."""
+    """(B, T, D) residual stream after a block (-1: before the first); the head sees one position each."""
     found: list[Tensor] = []
     last_BT = torch.zeros_like(batch.answer)
     last_BT[:, -1] = True
 
     def see(i: int, before_BTD: Tensor, after_BTD: Tensor) -> None:
-        if i == block:
-            found.append(after_BTD)
+        if i == max(block, 0):
+            found.append(before_BTD if block < 0 else after_BTD)
 
     with tap(model, see):
         logits_at(model, last_BT, **batch.inputs, use_cache=False)

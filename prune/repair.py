@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fastpath.blocks import find_blocks
@@ -100,24 +99,21 @@ def norm(case: Case) -> Mended:
             weights |= {f"{path}.{i}.{key}": value for key, value in new.items()}
     _check_scaled(case, weights, alphas)
     notes = (
-        f"{span_words(a, b)}: written before it times {x:.3f}" for (a, b), x in zip(spans, alphas, strict=True)
+        f"{span_words(a, b)}: written before it times {x:.3f}"
+        for (a, b), x in zip(spans, alphas, strict=True)
     )
     return Mended(weights, tuple(notes))
 
 
 def _length_ratio(case: Case, start: int, end: int) -> float:
     """Mean length of the base's stream after blocks start..end-1 over that before them, real tokens only."""
-    before = after = 0.0
+    sums = [0.0, 0.0]
     for batch in case.batches:
         here = batch.to(case.base.device)
-        streams: dict[int, Tensor] = {end - 1: stream_after(case.base, end - 1, here)}
-        if start:
-            streams[start - 1] = stream_after(case.base, start - 1, here)
-        else:
-            streams[-1] = case.base.get_input_embeddings()(here.ids)
-        lengths = {i: x_BTD[here.attention].double().norm(dim=-1).sum() for i, x_BTD in streams.items()}
-        before, after = before + lengths[start - 1].item(), after + lengths[end - 1].item()
-    return after / before
+        for side, block in enumerate((start - 1, end - 1)):
+            x_ND = stream_after(case.base, block, here)[here.attention]
+            sums[side] += x_ND.double().norm(dim=-1).sum().item()
+    return sums[1] / sums[0]
 
 
 def _check_scaled(case: Case, weights: Mapping[str, Tensor], alphas: Sequence[float]) -> None:
@@ -148,7 +144,9 @@ def merge(case: Case) -> Mended:
             notes.append(f"{span_words(start, end)}: left as it is, no block comes before it")
             continue
         kept, *gone = (blocks[i].state_dict() for i in range(start - 1, end))
-        if any({k: v.shape for k, v in other.items()} != {k: v.shape for k, v in kept.items()} for other in gone):
+        if any(
+            {k: v.shape for k, v in other.items()} != {k: v.shape for k, v in kept.items()} for other in gone
+        ):
             notes.append(f"{span_words(start, end)}: left as it is, its blocks are of other kinds")
             continue
         at = case.plan.keep.index(start - 1)

@@ -1,6 +1,7 @@
-"""score -> plan -> cut -> check -> save."""
+"""score -> plan -> cut -> check -> repair -> save."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from fastpath.models import (
     save_model,
     weights_sha256,
 )
-from fastpath.plan import Plan, Scores, read_plan, read_scores
-from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json
+from fastpath.plan import Plan, Scores, read_plan, read_scores, repair_words
+from fastpath.quiet import quiet
+from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json, write_text
 from fastpath.sources import Source, locate
 from prune.choose import check_drop, choose
+from prune.judge import repair, repair_items
+from prune.mergekit import given_plan, mergekit_yaml
+from prune.repair import check_repair
 from prune.score import calibration_items, score_blocks
 
 log = logging.getLogger("fastpath")
@@ -52,35 +57,40 @@ def run(recipe: Recipe) -> Path:
         model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
         check_tokenizer(model, tokenizer, source.folder)
         depth = len(find_blocks(model)[1])
-        check_drop(config, depth)
-        # A family that cannot be cut is refused before minutes of scoring.
+        given = given_plan(config, depth=depth) if config.plan else None
+        if given is None:
+            check_drop(config, depth)
+        # A family that cannot be cut or mended is refused before minutes of scoring.
         cut_config(model.config, range(depth))
+        check_repair(config.repair, model)
 
         def make_scores() -> Any:
             return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
 
-        step(out, "scores.json", make_scores)
-        scores = read_scores(out / "scores.json")
-        chosen = choose(scores, config)
+        scores = None
+        if given is None:
+            step(out, "scores.json", make_scores)
+            scores = read_scores(out / "scores.json")
+        chosen = given or choose(scores, config)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
+        write_text(out / "mergekit.yaml", mergekit_yaml(plan, source))
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
-        seen = tuple(item.id for items in calibration_items(config, seed=recipe.seed) for item in items)
-        _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
+        plan = _export(model, tokenizer, source, plan, config, out / "model", seed=recipe.seed, trust=trust)
+        write_json(out / "plan.json", plan.model_dump())
         finish(out)
     return out
 
 
-def checked_plan(path: Path, chosen: Plan, scores: Scores) -> Plan:
+def checked_plan(path: Path, chosen: Plan, scores: Scores | None) -> Plan:
     """The plan on disk: the chosen one, or one edited by hand, which is cut as it stands and says so."""
     plan = read_plan(path)
-    if plan.depth != scores.depth:
-        raise RunError(f"{path}: made for {plan.depth} blocks, the model has {scores.depth}")
+    if plan.depth != chosen.depth:
+        raise RunError(f"{path}: made for {plan.depth} blocks, the model has {chosen.depth}")
     if plan.keep != chosen.keep:
-        cost = sum(scores.simple.cost[i] for i in plan.drop)
+        cost = sum(scores.simple.cost[i] for i in plan.drop) if scores else None
         plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
-        write_json(path, plan.model_dump())
-    return plan
+    return plan.model_copy(update={"repair": None})
 
 
 def _check_tasks(config: PruneConfig) -> None:
@@ -126,19 +136,36 @@ def _export(
     tokenizer: Any,
     source: Source,
     plan: Plan,
+    config: PruneConfig,
     folder: Path,
     *,
-    seen: tuple[str, ...],
+    seed: int,
     trust: bool,
-) -> None:
-    """Cut the weights as they are stored (not as they were computed with), save, and check what was saved."""
-    stored = load_model(source.folder, dtype="auto", trust_remote_code=trust)
+) -> Plan:
+    """Cut the weights as they are stored (not as they were computed with), save, check what was saved, mend.
+
+    Returns the plan with what the repair did.
+    """
+
+    def load_saved() -> Any:
+        return load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
+
+    cut = keep_blocks(load_model(source.folder, dtype="auto", trust_remote_code=trust), plan.keep)
     with new_folder(folder) as unfinished:
-        save_model(keep_blocks(stored, plan.keep), tokenizer, unfinished)
-        del stored
-        saved = load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
+        save_model(cut, tokenizer, unfinished)
+        saved = load_saved()
         worst = check_surgery(model, saved, plan.keep)
         check_cached(model, saved)
+        seen = _seen(config, seed=seed)
+        if config.repair != "none":
+            log.info("repair %s: fitting, then judging on other calibration items", config.repair)
+            plan = plan.model_copy(
+                update={"repair": repair(model, saved, cut, plan, tokenizer, config, seed=seed)}
+            )
+            log.info("repair %s", repair_words(plan.repair))
+        if mended := plan.repair is not None and plan.repair.applied:
+            save_again(cut, saved, unfinished, load_saved)
+        del cut, saved
         lineage = Lineage(
             base=source.name,
             revision=source.revision,
@@ -148,6 +175,7 @@ def _export(
             keep=plan.keep,
             code=code_version(),
             calibration_items=seen,
+            repair=config.repair if mended else "none",
         )
         lineage.write(unfinished)
         write_card(unfinished, plan)
@@ -155,3 +183,22 @@ def _export(
     if len(plan.drop) > plan.depth / 3:
         log.warning("warning: %d of %d blocks dropped; more than a third is not known to heal on reasoning",
                     len(plan.drop), plan.depth)  # fmt: skip
+    return plan
+
+
+def _seen(config: PruneConfig, *, seed: int) -> tuple[str, ...]:
+    """Ids of the items that the plan was scored and the repair fitted, chosen and judged on."""
+    scored = () if config.plan else calibration_items(config, seed=seed)
+    ids = tuple(item.id for items in scored for item in items)
+    return ids if config.repair == "none" else ids + repair_items(config, seed=seed).ids
+
+
+def save_again(cut: Any, saved: Any, folder: Path, load_saved: Callable[[], Any]) -> None:
+    """Write a mended model over the cut; SurgeryError unless every tensor reads back as it was judged."""
+    for file in folder.glob("*.safetensors"):
+        file.unlink()  # not written over: tensors in memory may be mapped from it
+    with quiet():
+        cut.save_pretrained(folder)
+    read, judged = load_saved().state_dict(), saved.state_dict()
+    if wrong := [key for key in judged if not torch.equal(read[key], judged[key])]:
+        raise SurgeryError(f"{folder}: the repaired {wrong[0]} does not read back as it was judged")

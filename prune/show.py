@@ -8,16 +8,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastpath.cli import console
-from fastpath.plan import Plan, Scores, read_plan, read_scores, spans_of
+from fastpath.plan import Plan, Scores, read_plan, read_scores, repair_words, spans_of
+from prune.mergekit import GIVEN
 
 
 def show(folder: Path) -> dict[str, Any]:
     """Print the score table and the plan of OUT/prune; return the headline facts."""
-    scores = read_scores(folder / "scores.json")
     plan = read_plan(folder / "plan.json")
     out = console()
-    out.print(score_table(scores, plan))
+    if plan.criterion != GIVEN:
+        out.print(score_table(read_scores(folder / "scores.json"), plan))
     out.print(plan_line(plan), soft_wrap=True)
+    if plan.repair is not None:
+        out.print(f"repair  {escape(repair_words(plan.repair))}", soft_wrap=True)
     out.print(f"model   {folder / 'model'}", soft_wrap=True)
     return {"drop": list(plan.drop), "keep": list(plan.keep), "model": str(folder / "model")}
 
@@ -52,9 +55,11 @@ def score_table(scores: Scores, plan: Plan) -> Table:
 def plan_line(plan: Plan) -> str:
     """The plan in a few words, and what its predicted cost is worth."""
     spans = ", ".join(f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in spans_of(plan.drop))
+    dropped = f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {spans}"
+    if plan.simple_cost is None:
+        return f"{dropped} (given: nothing was scored; `python -m eval` measures the loss)"
     return (
-        f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {spans} (criterion {plan.criterion}, "
-        f"chooser {plan.chooser})\n"
+        f"{dropped} (criterion {plan.criterion}, chooser {plan.chooser})\n"
         f"        cost on the calibration items: {plan.simple_cost:+.2f} {plan.unit}. Optimistic: these\n"
         f"        blocks were chosen for being cheap there, one by one; `python -m eval` measures the loss."
     )
