@@ -38,8 +38,6 @@ class PruneConfig(Section):
 
     drop: Annotated[int, Field(ge=1)] | None = None
     """Number of blocks to drop; left out where a plan is given."""
-    plan: str | None = None
-    """A plan.json or a mergekit passthrough YAML that is cut as it stands: nothing is scored or chosen."""
     criterion: Literal["cosine", "angular", "ablation"] = "ablation"
     """How the cost of a block is measured."""
     chooser: Literal["lowest", "span"] = "lowest"
@@ -54,6 +52,8 @@ class PruneConfig(Section):
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)
     """Tokens of a batch, padding included."""
+    plan: str | None = None
+    """A plan.json or a mergekit passthrough YAML that is cut as it stands: nothing is scored or chosen."""
     repair: Literal["none", "linear", "norm", "merge"] = "none"
     """Mending the cut without training; applied only if it helps on calibration items held out from it."""
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from fastpath.blocks import tap
 from fastpath.data import Batch
-from fastpath.nll import logits_at
 from fastpath.writers import Writer
 
 
@@ -78,15 +77,22 @@ def towards_identity(gram_DD: Tensor, cross_DD: Tensor, *, strength: float) -> T
 
 @torch.no_grad()
 def stream_after(model: Any, block: int, batch: Batch) -> Tensor:
-    """(B, T, D) residual stream after a block (-1: before the first); the head sees one position each."""
-    found: list[Tensor] = []
-    last_BT = torch.zeros_like(batch.answer)
-    last_BT[:, -1] = True
+    """(B, T, D) residual stream after a block (-1: before the first); no later block is computed."""
 
     def see(i: int, before_BTD: Tensor, after_BTD: Tensor) -> None:
         if i == max(block, 0):
-            found.append(before_BTD if block < 0 else after_BTD)
+            raise _Reached(before_BTD if block < 0 else after_BTD)
 
-    with tap(model, see):
-        logits_at(model, last_BT, **batch.inputs, use_cache=False)
-    return found[0]
+    try:
+        with tap(model, see):
+            model(**batch.inputs, use_cache=False)
+    except _Reached as reached:
+        return reached.x_BTD
+    raise AssertionError(f"no block {block}")
+
+
+class _Reached(Exception):
+    """The forward pass has come to the block that was asked for."""
+
+    def __init__(self, x_BTD: Tensor) -> None:
+        self.x_BTD = x_BTD

@@ -1,16 +1,17 @@
 """Is a repair worth it? Fit, choose and judge on calibration items of different templates."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fastpath.blocks import recording, replaying
 from fastpath.bootstrap import bootstrap_ratio
 from fastpath.config import PruneConfig
-from fastpath.data import item_batches
+from fastpath.data import Batch, item_batches
 from fastpath.items.catalog import generate
 from fastpath.items.item import Item
 from fastpath.nll import answer_nll
@@ -64,10 +65,25 @@ def suite_nats(
     return nats, tokens
 
 
-def mean_nats(model: Any, suites: Suites, tokenizer: Any, *, batch_tokens: int) -> float:
-    """Simple nats + complex nats, each per answer token of its suite."""
-    pairs = [suite_nats(model, items, tokenizer, batch_tokens=batch_tokens) for items in suites.values()]
-    return float(sum(nats.sum() / tokens.sum() for nats, tokens in pairs))
+def mean_nats(
+    model: Any, block: int, changes: Sequence[Mapping[str, Any]], *, suites: Mapping[str, Sequence[Batch]]
+) -> list[float]:
+    """Simple nats + complex nats, each per answer token of its suite, with each change of weights.
+
+    The changes are to blocks from `block` on, so only those are computed again for each.
+    """
+    total = np.zeros(len(changes))
+    for batches in suites.values():
+        nats, tokens = np.zeros(len(changes)), 0
+        for batch in (batch.to(model.device) for batch in batches):
+            with recording(model) as streams:
+                answer_nll(model, batch)
+            for i, weights in enumerate(changes):
+                with changed(model, weights), replaying(model, streams, start=block):
+                    nats[i] += answer_nll(model, batch).nats.sum().item()
+            tokens += int(batch.answer.sum())
+        total += nats / tokens
+    return total.tolist()
 
 
 def mend(
@@ -76,8 +92,9 @@ def mend(
     """What a repair would change in the cut model, fitted and chosen on the first two parts."""
     fit = [item for items in parts.fit.values() for item in items]
     batches = item_batches(fit, tokenizer, batch_tokens=batch_tokens)
-    loss = partial(mean_nats, suites=parts.choose, tokenizer=tokenizer, batch_tokens=batch_tokens)
-    return REPAIRS[method](Case(base=base, cut=cut, plan=plan, batches=batches, loss=loss))
+    choose = {name: item_batches(i, tokenizer, batch_tokens=batch_tokens) for name, i in parts.choose.items()}
+    losses = partial(mean_nats, suites=choose)
+    return REPAIRS[method](Case(base=base, cut=cut, plan=plan, batches=batches, losses=losses))
 
 
 def judged(

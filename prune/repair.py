@@ -33,8 +33,9 @@ class Case:
     plan: Plan
     batches: Sequence[Batch]
     """What a repair is fitted on."""
-    loss: Callable[[Any], float]
-    """Nats of a model on items that are not in `batches`: what strengths are chosen by."""
+    losses: Callable[[Any, int, Sequence[Mapping[str, Tensor]]], list[float]]
+    """(model, block, changes of its weights from that block on) -> nats with each change, on items that are
+    not in `batches`: what strengths are chosen by."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def linear(case: Case) -> Mended:
 
     ReplaceMe (arXiv 2505.02819), section 3.1, with a ridge towards the identity. Span by span in rising
     order, each fitted on the streams of the model as mended so far, towards those of the base. The strength
-    is chosen by `case.loss`; no map at all is one of the choices.
+    is chosen by `case.losses`; no map at all is one of the choices.
     """
     weights: dict[str, Tensor] = {}
     notes = []
@@ -67,14 +68,14 @@ def linear(case: Case) -> Mended:
         writer = writers[at].found[0]
         with changed(case.cut, weights):
             sums = normal_equations(case.base, case.cut, case.batches, writer, at=at, last=end - 1)
-            tried: dict[float, tuple[float, dict[str, Tensor]]] = {math.inf: (case.loss(case.cut), {})}
+            tried: dict[float, dict[str, Tensor]] = {math.inf: {}}
             for strength in STRENGTHS:
                 map_DD = towards_identity(*sums, strength=strength)
-                new = {f"{path}.{at}.{key}": value for key, value in transformed(writer, map_DD).items()}
-                with changed(case.cut, new):
-                    tried[strength] = case.loss(case.cut), new
-        best = min(tried, key=lambda strength: tried[strength][0])
-        weights |= tried[best][1]
+                new = transformed(writer, map_DD)
+                tried[strength] = {f"{path}.{at}.{key}": value for key, value in new.items()}
+            losses = case.losses(case.cut, at, list(tried.values()))
+        best = min(zip(losses, tried, strict=True), key=lambda pair: pair[0])[1]
+        weights |= tried[best]
         fate = "no map helps" if best == math.inf else f"a map folded into block {start - 1}, ridge {best:g}"
         notes.append(f"{span_words(start, end)}: {fate}")
     return Mended(weights, tuple(notes))

@@ -52,7 +52,7 @@ def test_schema_accepts_what_recipes_say():
         ({"prune": {"drop": "4"}}, "prune.drop: input should be a valid integer, got '4'"),
         ({"prune": {"drop": True}}, "prune.drop: input should be a valid integer, got True"),
         ({"prune": {"drop": 0}}, "prune.drop: input should be greater than or equal to 1, got 0"),
-        ({"prune": {}}, "prune.drop: this key is required"),
+        ({"prune": {}}, "prune: drop, the number of blocks to drop, is required (or plan, a file)"),
         (
             {"prune": {"drop": 2, "criterion": "magic"}},
             "prune.criterion: input should be 'cosine', 'angular' or",
