@@ -474,3 +474,15 @@ def test_refused_repair_is_one_line_before_anything_is_scored(base_folder, tmp_p
     assert not (tmp_path / "run/prune/scores.json").exists()
     assert run_stage("prune", recipe, "prune.repair=magic") == 2
     assert "prune.repair: input should be 'none', 'linear', 'norm' or 'merge'" in capsys.readouterr().err
+
+
+def test_benchmark_prints_a_table_and_its_facts(base_folder, tmp_path, capsys):
+    from benchmarks.repair import measure
+
+    recipe = write_recipe(tmp_path / "r.yaml", model=base_folder, out=tmp_path / "run")
+    facts = measure(str(recipe), [[2, 3], [4]], ["none", "merge"])
+    assert set(facts["drops"]) == {"2 3", "4"}
+    none, merge = (facts["drops"]["4"][method] for method in ("none", "merge"))
+    assert none["simple_rise"] == (0, 0, 0)
+    assert merge["simple_before_nats"] == none["simple_after_nats"]
+    assert "block 4: merged into block 3" in capsys.readouterr().out
