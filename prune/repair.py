@@ -19,7 +19,7 @@ from fastpath.plan import Plan, spans_of
 from fastpath.writers import find_writers, scaled, transformed
 from prune.fold import normal_equations, stream_after, towards_identity
 
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-2, 1e-1, 1.0, 10.0)
 """Ridge strengths tried, in mean eigenvalues of the Gram matrix."""
 
 

@@ -210,12 +210,12 @@ def test_later_spans_are_fitted_to_the_model_as_mended_so_far():
         "model.layers.1.mlp.down_proj.weight",
         "model.layers.3.mlp.down_proj.weight",
     ]
-    assert both.notes == ("block 2: a map folded into block 1, ridge 0.001",
-                          "block 5: a map folded into block 4, ridge 1")  # fmt: skip
+    assert both.notes == ("block 2: a map folded into block 1, ridge 0.01",
+                          "block 5: a map folded into block 4, ridge 10")  # fmt: skip
     put(case.cut, {k: v for k, v in both.weights.items() if ".1." in k})
     writer = find_writers(case.cut)[3].found[0]
     sums = normal_equations(base, case.cut, case.batches, writer, at=3, last=5)
-    want = transformed(writer, towards_identity(*sums, strength=1.0))["mlp.down_proj.weight"]
+    want = transformed(writer, towards_identity(*sums, strength=10.0))["mlp.down_proj.weight"]
     assert torch.allclose(both.weights["model.layers.3.mlp.down_proj.weight"], want, atol=1e-6)
 
 
