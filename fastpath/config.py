@@ -37,13 +37,15 @@ class PruneConfig(Section):
     """Score the blocks, choose which to drop, cut, check, save."""
 
     drop: Annotated[int, Field(ge=1)] | None = None
-    """Number of blocks to drop. Exactly one of drop, speedup, max_simple_nats and parameters is given."""
+    """Number of blocks to drop. Give exactly one of drop, speedup, max_simple_nats, parameters and plan."""
     speedup: Annotated[float, Field(gt=1)] | None = None
     """Drop the fewest blocks that make the prefill so many times faster (predicted, unless measured)."""
     max_simple_nats: Annotated[float, Field(gt=0)] | None = None
     """Drop the most blocks, up to a third, that cost at most this in nats per simple answer token."""
     parameters: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Drop the fewest blocks that leave at most this share of the parameters."""
+    plan: str | None = None
+    """A plan.json or a mergekit passthrough YAML that is cut as it stands: nothing is scored or chosen."""
     criterion: Literal["cosine", "norm_ratio", "angular", "linear", "taylor", "kl", "ablation", "depth"] = (
         "ablation"
     )
@@ -82,12 +84,16 @@ class PruneConfig(Section):
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)
     """Tokens of a batch, padding included."""
+    repair: Literal["none", "linear", "norm", "merge"] = "none"
+    """Mending the cut without training; applied only if it helps on calibration items held out from it."""
 
     @model_validator(mode="after")
     def _one_size_and_nothing_idle(self) -> Self:
-        asked = [self.drop, self.speedup, self.max_simple_nats, self.parameters]
+        asked = [self.drop, self.speedup, self.max_simple_nats, self.parameters, self.plan]
         if sum(size is not None for size in asked) != 1:
-            raise ValueError("give exactly one of drop, speedup, max_simple_nats and parameters")
+            raise ValueError(
+                "give exactly one of drop, speedup, max_simple_nats, parameters and plan (null unsets one)"
+            )
         if self.complex_weight and self.chooser in ("lowest", "span"):
             raise ValueError(f"complex_weight: {self.chooser!r} ranks by the criterion alone")
         for key, chooser in (

@@ -28,6 +28,9 @@ class Lineage:
     code: str
     calibration_items: tuple[str, ...]
     """Ids of the items that the plan was chosen on: never to be scored on."""
+    repair: str = "none"
+    """How the weights around the dropped blocks were mended without training (folders older than the key:
+    not at all)."""
 
     def write(self, folder: Path) -> None:
         """Write FOLDER/lineage.json."""

@@ -77,6 +77,29 @@ class Scores(_Data):
         return self.simple if self.ranked_by == "simple" else self.deepest
 
 
+class Repair(_Data):
+    """What a repair without training did on calibration items that it was not fitted on.
+
+    Nats per answer token of the cut model before and after, and the rise (negative: better) with its 95 %
+    interval over templates.
+    """
+
+    method: str
+    applied: bool
+    notes: tuple[str, ...]
+    """What was done to each dropped span, or why nothing was."""
+    simple_items: int
+    simple_before_nats: float
+    simple_after_nats: float
+    simple_rise: tuple[float, float, float]
+    """(rise, low, high)"""
+    complex_items: int
+    complex_before_nats: float
+    complex_after_nats: float
+    complex_rise: tuple[float, float, float]
+    """(rise, low, high)"""
+
+
 class Plan(_Data):
     """What is kept of a model of `depth` blocks: old indices, 0-based, rising."""
 
@@ -84,9 +107,12 @@ class Plan(_Data):
     keep: Annotated[tuple[int, ...], Field(min_length=1)]
     criterion: str
     chooser: str
-    simple_cost: float
-    """Predicted cost on simple items: the sum over the dropped blocks, or the cost of the span."""
+    simple_cost: float | None
+    """Predicted cost of what was minimised (by default on the simple items): the sum over the dropped blocks,
+    or the cost of all of them together; None for a plan that was given: nothing was scored."""
     unit: str
+    repair: Repair | None = None
+    """What the repair did; None where the recipe asks for none."""
 
     @model_validator(mode="after")
     def _indices_rise_inside(self) -> Self:
@@ -109,6 +135,25 @@ def read_plan(path: Path) -> Plan:
         return Plan.model_validate(read_json(path))
     except ValidationError as error:
         raise RunError(f"{path}: not a plan: {error.errors()[0]['msg']}") from None
+
+
+def repair_words(repair: Repair | None) -> str:
+    """The repair in one sentence, with what it did to simple and to complex items."""
+    if repair is None:
+        return "no repair."
+    nats = ", ".join(
+        f"{suite} {before:.3f} -> {after:.3f} ({rise:+.3f} [{low:+.3f}, {high:+.3f}])"
+        for suite, before, after, (rise, low, high) in (
+            ("simple", repair.simple_before_nats, repair.simple_after_nats, repair.simple_rise),
+            ("complex", repair.complex_before_nats, repair.complex_after_nats, repair.complex_rise),
+        )
+    )
+    verdict = "applied" if repair.applied else "NOT applied"
+    items = repair.simple_items + repair.complex_items
+    return (
+        f"{repair.method}, {verdict}; nats per answer token on {items} calibration items held out from it: "
+        f"{nats}. {'; '.join(repair.notes)}."
+    )
 
 
 def read_scores(path: Path) -> Scores:

@@ -1,36 +1,25 @@
-"""score -> search -> frontier -> plan -> cut -> check -> save."""
+"""score -> search -> frontier -> plan -> cut -> check -> repair -> save."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastpath.block_config import cut_config
-from fastpath.blocks import TOLERANCE, check_surgery, keep_blocks
-from fastpath.card import write_card
 from fastpath.config import PruneConfig, Recipe
-from fastpath.env import code_version
-from fastpath.errors import ConfigError, RunError, SurgeryError
+from fastpath.errors import ConfigError, RunError
 from fastpath.frontier import read_frontier
 from fastpath.items.catalog import DIALS, TASKS
-from fastpath.models import (
-    Lineage,
-    check_tokenizer,
-    load_model,
-    load_tokenizer,
-    pick_device,
-    pick_dtype,
-    save_model,
-    weights_sha256,
-)
+from fastpath.models import check_tokenizer, load_model, load_tokenizer, pick_device, pick_dtype
 from fastpath.plan import Plan, Scores, read_plan, read_scores
-from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json, write_text
-from fastpath.sources import Source, locate
+from fastpath.plots import cost_figure, svg_text
+from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
+from fastpath.sources import locate
 from prune.choose import how_many, pick, plan_of
-from prune.frontier import block_sizes, held_out_items, make_frontier
-from prune.plots import cost_plot
-from prune.score import calibration_items, dial_items, score_blocks
+from prune.export import export_model
+from prune.frontier import block_sizes, make_frontier
+from prune.mergekit import given_plan, mergekit_yaml
+from prune.repair import check_repair
+from prune.score import score_blocks
 
 log = logging.getLogger("fastpath")
 
@@ -38,7 +27,8 @@ log = logging.getLogger("fastpath")
 def run(recipe: Recipe) -> Path:
     """Prune the recipe's model and return the stage's folder: scores.json, frontier.json, plan.json, model/.
 
-    Raises UserError; nothing is half-written.
+    A plan that is given is cut as it stands: no scores, no frontier. Raises UserError; nothing is
+    half-written.
     """
     config = recipe.prune or PruneConfig(drop=1)
     _check_tasks(config)
@@ -55,56 +45,63 @@ def run(recipe: Recipe) -> Path:
         model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
         check_tokenizer(model, tokenizer, source.folder)
         sizes = block_sizes(model)
-        num_drop = how_many(config, sizes, others=sum(p.numel() for p in model.parameters()) - sum(sizes))
-        # A family that cannot be cut is refused before minutes of scoring.
+        given = given_plan(config, depth=len(sizes)) if config.plan else None
+        others = sum(p.numel() for p in model.parameters()) - sum(sizes)
+        num_drop = 0 if given else how_many(config, sizes, others=others)
+        # A family that cannot be cut or mended is refused before minutes of scoring.
         cut_config(model.config, range(len(sizes)))
-
-        def make_scores() -> Any:
-            made = score_blocks(model, tokenizer, config, seed=recipe.seed, source=source.folder, folder=out)
-            return made.model_dump()
-
-        step(out, "scores.json", make_scores)
-        scores = read_scores(out / "scores.json")
-
-        def frontier_of() -> Any:
-            made = make_frontier(
-                model, tokenizer, config, scores, num_drop, seed=recipe.seed, source=source.folder, folder=out
+        check_repair(config.repair, model)
+        chosen, scores = (
+            (given, None)
+            if given
+            else searched_plan(
+                model, tokenizer, config, num_drop, seed=recipe.seed, source=source.folder, folder=out
             )
-            return made.model_dump()
-
-        step(out, "frontier.json", frontier_of)
-        frontier = read_frontier(out / "frontier.json")
-        chosen = plan_of(pick(frontier, config), frontier)
+        )
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
+        write_text(out / "mergekit.yaml", mergekit_yaml(plan, source))
+        if scores:
+            write_text(out / "scores.svg", svg_text(cost_figure(scores, plan.drop), name="scores"))
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
-        write_text(out / "scores.svg", cost_plot(scores, plan.drop))
-        seen = _seen(config, seed=recipe.seed)
-        _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
+        made = out / "model"
+        plan = export_model(model, tokenizer, source, plan, config, made, seed=recipe.seed, trust=trust)
+        write_json(out / "plan.json", plan.model_dump())
         finish(out)
     return out
 
 
-def checked_plan(path: Path, chosen: Plan, scores: Scores) -> Plan:
+def searched_plan(
+    model: Any, tokenizer: Any, config: PruneConfig, num_drop: int, *, seed: int, source: Path, folder: Path
+) -> tuple[Plan, Scores]:
+    """Score the blocks, search up to `num_drop` of them, and pick the point that the recipe asks for."""
+
+    def make_scores() -> Any:
+        return score_blocks(model, tokenizer, config, seed=seed, source=source, folder=folder).model_dump()
+
+    step(folder, "scores.json", make_scores)
+    scores = read_scores(folder / "scores.json")
+
+    def frontier_of() -> Any:
+        made = make_frontier(
+            model, tokenizer, config, scores, num_drop, seed=seed, source=source, folder=folder
+        )
+        return made.model_dump()
+
+    step(folder, "frontier.json", frontier_of)
+    frontier = read_frontier(folder / "frontier.json")
+    return plan_of(pick(frontier, config), frontier), scores
+
+
+def checked_plan(path: Path, chosen: Plan, scores: Scores | None) -> Plan:
     """The plan on disk: the chosen one, or one edited by hand, which is cut as it stands and says so."""
     plan = read_plan(path)
-    if plan.depth != scores.depth:
-        raise RunError(f"{path}: made for {plan.depth} blocks, the model has {scores.depth}")
+    if plan.depth != chosen.depth:
+        raise RunError(f"{path}: made for {plan.depth} blocks, the model has {chosen.depth}")
     if plan.keep != chosen.keep:
-        cost = sum(scores.ranking.cost[i] for i in plan.drop)
+        cost = sum(scores.ranking.cost[i] for i in plan.drop) if scores else None
         plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
-        write_json(path, plan.model_dump())
-    return plan
-
-
-def _seen(config: PruneConfig, *, seed: int) -> tuple[str, ...]:
-    """Ids of the items that blocks were scored, plans searched and the frontier costed on."""
-    suites = (
-        *calibration_items(config, seed=seed),
-        dial_items(config, seed=seed),
-        *held_out_items(config, seed=seed),
-    )
-    return tuple(item.id for items in suites for item in items)
+    return plan.model_copy(update={"repair": None})
 
 
 def _check_tasks(config: PruneConfig) -> None:
@@ -115,68 +112,3 @@ def _check_tasks(config: PruneConfig) -> None:
         for task in suite:
             if task not in known:
                 raise ConfigError(f"prune.{key}: unknown task {task!r}; {said}")
-
-
-def check_cached(model: Any, saved: Any) -> None:
-    """Raise SurgeryError if the cut model cannot generate with its KV cache though the original can.
-
-    A hybrid stack that lost all its full-attention blocks computes rightly and cannot generate.
-    """
-    if cache_error(model):
-        return
-    if reason := cache_error(saved):
-        raise SurgeryError(
-            f"{type(saved).__name__}: the cut model cannot use its KV cache: {reason}; keep other blocks"
-        )
-
-
-@torch.no_grad()
-def cache_error(model: Any) -> str:
-    """Why cached and uncached logits of a model do not agree; "" if they do."""
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    ids = (torch.arange(3, 19, device=model.device) % vocabulary)[None]
-    whole = model(ids, use_cache=False).logits[:, -1].double()
-    try:
-        cache = model(ids[:, :-1], use_cache=True).past_key_values
-        step = model(ids[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1].double()
-    except (RuntimeError, IndexError, ValueError, AttributeError, TypeError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    worst = (step - whole).abs().max().item()
-    agree = worst <= TOLERANCE[model.dtype] * max(1.0, whole.abs().max().item())
-    return "" if agree else f"its logits differ by {worst:.2g}"
-
-
-def _export(
-    model: Any,
-    tokenizer: Any,
-    source: Source,
-    plan: Plan,
-    folder: Path,
-    *,
-    seen: tuple[str, ...],
-    trust: bool,
-) -> None:
-    """Cut the weights as they are stored (not as they were computed with), save, and check what was saved."""
-    stored = load_model(source.folder, dtype="auto", trust_remote_code=trust)
-    with new_folder(folder) as unfinished:
-        save_model(keep_blocks(stored, plan.keep), tokenizer, unfinished)
-        del stored
-        saved = load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
-        worst = check_surgery(model, saved, plan.keep)
-        check_cached(model, saved)
-        lineage = Lineage(
-            base=source.name,
-            revision=source.revision,
-            base_weights_sha256=weights_sha256(source.folder),
-            weights_sha256=weights_sha256(unfinished),
-            depth=plan.depth,
-            keep=plan.keep,
-            code=code_version(),
-            calibration_items=seen,
-        )
-        lineage.write(unfinished)
-        write_card(unfinished, plan)
-    log.info("saved %s; largest difference of a logit from the skipped original: %.1e", folder, worst)
-    if len(plan.drop) > plan.depth / 3:
-        log.warning("warning: %d of %d blocks dropped; more than a third is not known to heal on reasoning",
-                    len(plan.drop), plan.depth)  # fmt: skip

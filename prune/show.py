@@ -9,23 +9,26 @@ from rich.table import Table
 
 from fastpath.cli import console
 from fastpath.frontier import Frontier, read_frontier
-from fastpath.plan import Column, Plan, Scores, read_plan, read_scores, spans_of
+from fastpath.plan import Column, Plan, Scores, read_plan, read_scores, repair_words, spans_of
+from prune.mergekit import GIVEN
 
 STABLE = 0.8
 """Least rank correlation of two halves of the items at which a ranking means something."""
 
 
 def show(folder: Path) -> dict[str, Any]:
-    """Print the score table and the plan of OUT/prune; return the headline facts."""
-    scores = read_scores(folder / "scores.json")
+    """Print scores, frontier and plan of OUT/prune (a given plan has the plan alone); return the headline."""
     plan = read_plan(folder / "plan.json")
-    frontier = read_frontier(folder / "frontier.json")
     out = console()
-    out.print(score_table(scores, plan))
-    for line in score_lines(scores):
-        out.print(line, soft_wrap=True, highlight=False)
-    out.print(frontier_table(frontier, plan))
+    if plan.criterion != GIVEN:
+        scores = read_scores(folder / "scores.json")
+        out.print(score_table(scores, plan))
+        for line in score_lines(scores):
+            out.print(line, soft_wrap=True, highlight=False)
+        out.print(frontier_table(read_frontier(folder / "frontier.json"), plan))
     out.print(plan_line(plan), soft_wrap=True)
+    if plan.repair is not None:
+        out.print(f"repair  {escape(repair_words(plan.repair))}", soft_wrap=True)
     out.print(f"model   {folder / 'model'}", soft_wrap=True)
     return {"drop": list(plan.drop), "keep": list(plan.keep), "model": str(folder / "model")}
 
@@ -123,11 +126,12 @@ def _spans(drop: tuple[int, ...]) -> str:
 
 def plan_line(plan: Plan) -> str:
     """The plan in a few words, and what its predicted cost is worth."""
-    spans = _spans(plan.drop)
+    dropped = f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {_spans(plan.drop)}"
+    if plan.simple_cost is None:
+        return f"{dropped} (given: nothing was scored; `python -m eval` measures the loss)"
     how = "one by one" if plan.chooser == "lowest" else "together"
     return (
-        f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {spans} (criterion {plan.criterion}, "
-        f"chooser {plan.chooser})\n"
+        f"{dropped} (criterion {plan.criterion}, chooser {plan.chooser})\n"
         f"        cost on the calibration items: {plan.simple_cost:+.2f} {plan.unit}. Optimistic: these\n"
         f"        blocks were chosen for being cheap there, {how}; `python -m eval` measures the loss."
     )

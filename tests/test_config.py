@@ -52,8 +52,9 @@ def test_schema_accepts_what_recipes_say():
         ({"prune": {"drop": "4"}}, "prune.drop: input should be a valid integer, got '4'"),
         ({"prune": {"drop": True}}, "prune.drop: input should be a valid integer, got True"),
         ({"prune": {"drop": 0}}, "prune.drop: input should be greater than or equal to 1, got 0"),
-        ({"prune": {}}, "prune: give exactly one of drop, speedup, max_simple_nats and parameters"),
+        ({"prune": {}}, "prune: give exactly one of drop, speedup, max_simple_nats, parameters"),
         ({"prune": {"drop": 2, "speedup": 1.4}}, "prune: give exactly one of drop, speedup,"),
+        ({"prune": {"drop": 2, "plan": "plan.json"}}, "prune: give exactly one of drop, speedup,"),
         ({"prune": {"speedup": 1.0}}, "prune.speedup: input should be greater than 1, got 1.0"),
         (
             {"prune": {"drop": 2, "complex_weight": 1}},

@@ -17,9 +17,11 @@ from fastpath.data import item_batches
 from fastpath.frontier import read_frontier
 from fastpath.models import Lineage
 from fastpath.plan import read_plan
+from fastpath.recipe_file import load_recipe
 from prune.frontier import held_out_items, remembered
+from prune.judge import repair_items
 from prune.objective import Ablations
-from prune.score import calibration_items
+from prune.score import calibration_items, dial_items
 from prune.search import beam, greedy
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +84,17 @@ def test_costs_of_the_frontier_are_those_of_held_out_items(base, tmp_path):
             )
             costs = ablations.gains(drops).sum(1) / ablations.tokens.sum()
             assert [p.cost for p in frontier.points] == pytest.approx(costs.tolist(), abs=1e-5)
+
+
+def test_lineage_names_every_item_that_was_looked_at(base, tmp_path):
+    _, _, folder = pruned(base, tmp_path, chooser="greedy", drop=1, repair="linear")
+    config = load_recipe(folder / "config.yaml").prune
+    suites = [
+        *calibration_items(config, seed=0), dial_items(config, seed=0), *held_out_items(config, seed=0),
+    ]  # fmt: skip
+    ids = {item.id for items in suites for item in items} | set(repair_items(config, seed=0).ids)
+    seen = Lineage.read(folder / "model").calibration_items
+    assert set(seen) == ids and len(seen) == len(ids)
 
 
 def test_held_out_items_are_new_calibration_items_of_other_templates():

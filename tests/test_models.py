@@ -334,3 +334,12 @@ def test_lineage_survives_its_file(tmp_path):
     lineage = Lineage("a/b", "main", "0", "1", 6, (0, 2), "fastpath 0.1.0", ("a",))
     lineage.write(tmp_path)
     assert Lineage.read(Path(tmp_path)) == lineage
+
+
+def test_lineage_of_a_folder_older_than_repairs_says_that_there_was_none(tmp_path):
+    lineage = Lineage("a/b", "main", "0", "1", 6, (0, 2), "fastpath 0.1.0", ("a",), repair="linear")
+    lineage.write(tmp_path)
+    data = json.loads((tmp_path / "lineage.json").read_text())
+    assert data.pop("repair") == "linear"
+    (tmp_path / "lineage.json").write_text(json.dumps(data))
+    assert Lineage.read(tmp_path).repair == "none"

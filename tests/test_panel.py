@@ -13,6 +13,8 @@ from fastpath.blocks import keep_blocks
 from fastpath.config import EvalConfig
 from fastpath.models import Lineage
 from fastpath.sources import Source
+from fastpath.writers import find_writers, transformed
+from prune.repair import put
 
 KEEP = (0, 1, 2, 4, 5)
 
@@ -49,6 +51,17 @@ def test_only_the_very_weights_of_the_base_ride_on_it(zoo):
     assert is_cut_of(base, fast, KEEP)
     assert not is_cut_of(base, fast, (0, 1, 2, 3, 5))
     assert not is_cut_of(base, healed, KEEP)
+
+
+def test_repaired_cut_does_not_ride_on_the_base(zoo):
+    """Its folded weights are no block of the base: it must answer alone."""
+    base, cut = zoo.models["base"], zoo.models["fast"]
+    writer = find_writers(cut)[2].found[0]
+    weights = {f"model.layers.2.{k}": v for k, v in transformed(writer, 1.5 * torch.eye(32)).items()}
+    assert is_cut_of(base, cut, KEEP)
+    put(cut, weights)
+    assert not is_cut_of(base, cut, KEEP)
+    assert unhealed_cuts(zoo) == {"base": ()}
 
 
 def test_each_model_answers_together_as_it_does_alone(zoo):

@@ -1,0 +1,106 @@
+"""Plans that are given: a plan.json written by hand or a mergekit passthrough YAML; and that YAML of a plan.
+
+In mergekit's YAML a slice's `layer_range: [a, b]` is half-open and 0-based, as in mergekit itself.
+"""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from fastpath.config import PruneConfig
+from fastpath.errors import ConfigError, UserError
+from fastpath.plan import Plan, read_plan, spans_of
+from fastpath.recipe_file import parse_yaml
+from fastpath.sources import Source
+
+GIVEN = "given"
+"""What a given plan says of its criterion and its chooser."""
+KNOWN = ("slices", "merge_method", "dtype", "out_dtype", "tokenizer_source", "base_model")
+"""Keys that leave the layers as they are; any other (scale, parameters, LoRA) would be lost silently."""
+
+
+def given_plan(config: PruneConfig, *, depth: int) -> Plan:
+    """The plan that a recipe names, for a model of `depth` blocks. Raises ConfigError in one line."""
+    path = config.plan
+    assert path is not None
+    try:
+        keep = read_keep(Path(path))
+        if isinstance(keep, Plan):
+            if keep.depth != depth:
+                raise ConfigError(f"{path}: made for {keep.depth} blocks, the model has {depth}")
+            keep = keep.keep
+        if keep[-1] >= depth:
+            raise ConfigError(f"{path}: keeps layer {keep[-1]}, the model's are 0 to {depth - 1}")
+        if len(keep) == depth:
+            raise ConfigError(f"{path}: keeps every layer: nothing would be dropped")
+    except UserError as error:
+        raise ConfigError(f"prune.plan: {error}") from None
+    plan = Plan(depth=depth, keep=keep, criterion=GIVEN, chooser=GIVEN, simple_cost=None, unit="")
+    if both := sorted(set(plan.drop) & set(config.protect)):
+        raise ConfigError(f"prune.protect: {path} drops block {both[0]}")
+    return plan
+
+
+def read_keep(path: Path) -> Plan | tuple[int, ...]:
+    """The plan of a .json file, or the layers that a mergekit YAML keeps. Raises UserError."""
+    if path.suffix == ".json":
+        return read_plan(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise ConfigError(f"{path}: {reason}; a plan.json or a mergekit YAML works") from None
+    return parse_mergekit(text, where=str(path))
+
+
+def parse_mergekit(text: str, *, where: str) -> tuple[int, ...]:
+    """The layers that a passthrough YAML keeps, rising. Raises ConfigError saying what cannot be a plan."""
+    data = parse_yaml(text, where=where)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected a mergekit configuration, got {data!r:.40}")
+    if (method := data.get("merge_method")) != "passthrough":
+        raise ConfigError(f"{where}: merge_method {method!r}; only passthrough drops layers")
+    if extra := sorted(set(data) - set(KNOWN)):
+        raise ConfigError(f"{where}: {extra[0]!r} is not dropping layers; allowed: {', '.join(KNOWN)}")
+    slices = data.get("slices")
+    if not isinstance(slices, list) or not slices:
+        raise ConfigError(f"{where}: no list of slices")
+    sources = [_source(part, f"{where}: slice {i}") for i, part in enumerate(slices)]
+    if len(models := {source["model"] for source in sources}) > 1:
+        raise ConfigError(f"{where}: layers of several models ({', '.join(sorted(models))}); one can be cut")
+    layers = [i for source in sources for i in range(*source["layer_range"])]
+    for before, after in pairwise(layers):
+        if after <= before:
+            fault = "twice" if layers.count(after) > 1 else "out of order"
+            raise ConfigError(
+                f"{where}: layer {after} comes {fault}; a plan keeps layers once, in their order"
+            )
+    return tuple(layers)
+
+
+def _source(part: Any, where: str) -> dict[str, Any]:
+    """The one source of a slice, checked."""
+    sources = part.get("sources") if isinstance(part, dict) else None
+    if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict):
+        raise ConfigError(f"{where}: expected one entry in `sources`")
+    source = sources[0]
+    if extra := sorted({*part, *source} - {"sources", "model", "layer_range"}):
+        raise ConfigError(f"{where}: {extra[0]!r} is not dropping layers")
+    if not isinstance(source.get("model"), str):
+        raise ConfigError(f"{where}: `model` must be a name or a folder, got {source.get('model')!r}")
+    ends = source.get("layer_range")
+    whole = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
+    if not whole or not 0 <= ends[0] < ends[1]:
+        raise ConfigError(f"{where}: layer_range must be [first, end) with 0 <= first < end, got {ends!r}")
+    return source
+
+
+def mergekit_yaml(plan: Plan, source: Source) -> str:
+    """The passthrough YAML that cuts what the plan cuts; `mergekit-yaml FILE OUT` executes it."""
+    is_hub_id = len(source.revision) == 40  # a commit
+    model = f"{source.name}@{source.revision}" if is_hub_id else str(source.folder.resolve())
+    lines = ["# The cut of plan.json for mergekit, without any repair.", "slices:"]
+    for start, end in spans_of(plan.keep):
+        lines += ["- sources:", f"  - model: {json.dumps(model)}", f"    layer_range: [{start}, {end}]"]
+    return "\n".join([*lines, "merge_method: passthrough", ""])
