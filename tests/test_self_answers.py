@@ -82,17 +82,18 @@ def test_prune_scores_on_own_answers_and_resumes(tmp_path, capsys, monkeypatch):
     recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune=small)
     assert run_stage("prune", recipe) == 0
     folder = tmp_path / "run/prune"
-    files = sorted((folder / "self_answers").glob("*.json"))
-    assert len(files) == 2
+    kept = {(data := read_json(path))["prompt"]: (path, data) for path in (folder / "self_answers").iterdir()}
+    assert len(kept) == 4, "two items are scored, two others are the frontier's"
     tokens = read_json(folder / "scores.json")["complex"]["tokens"]
 
     items = {i.prompt: i for i in generate("worked", split="calibration", seed=0, num_items=2)}
-    kept = read_json(files[0])
-    right = f"I say {gold(items[kept['prompt']])}"
-    write_json(files[0], kept | {"answer": right})
+    assert set(items) < set(kept)
+    item = next(iter(items.values()))
+    path, said = kept[item.prompt]
+    right = f"I say {gold(item)}"
+    write_json(path, said | {"answer": right})
     for path in (folder / "DONE", folder / "scores.json", *folder.glob("scores/*.json")):
         path.unlink()
     assert run_stage("prune", recipe) == 0
-    item = items[kept["prompt"]]
     results = sum(end - start for start, end in item.steps)
     assert read_json(folder / "scores.json")["complex"]["tokens"] == tokens - results + len(right)
