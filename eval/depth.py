@@ -1,10 +1,11 @@
 """Depth dials: accuracy and nats against the number of dependent steps k, base beside every variant.
 
 Context, vocabulary and answer format stay the same, only k changes. The headline is the depth contrast: gap
-at k_high - gap at k_low, k_high being the largest k at which the base is above chance. Above zero it says
+at k_high - gap at k_low, the largest and smallest k at which the base is above chance. Above zero it says
 that the variant loses more where more steps depend on one another, which neither format nor length explains.
 """
 
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,48 +30,78 @@ def depth_facts(dials: Mapping[str, Mapping[str, Outcomes]], *, seed: int) -> di
 def dial_facts(name: str, models: Mapping[str, Outcomes], *, seed: int) -> dict[str, Any]:
     """One dial: {"chance", "k_low", "k_high", "levels": [a level each k], "contrast": {variant: ...}}.
 
-    k_high is None where the base is above chance at no k beyond the lowest (Holm over the levels, 5 %): there
-    is nothing to lose, and no contrast.
+    k_low and k_high are the smallest and the largest k at which the base is above chance (Holm over the
+    levels, 5 %); k_high is None where these are not two: there is nothing to lose, and no contrast. It is
+    cross-fitted: k is picked on one half of the templates and the gaps are measured on the other, both ways.
+    Picked and measured on the same items, k would be where the base was lucky, and equal models would differ.
     """
     base, *variants = models
     for label in variants:
         same_items(name, models[base], models[label])
-    levels = {
-        k: {label: [row for row in outcomes["rows"] if row["k"] == k] for label, outcomes in models.items()}
-        for k in sorted({row["k"] for row in models[base]["rows"]})
-    }
     chance = models[base]["chance"]
-    rights = [[int(row["right"]) for row in rows[base]] for rows in levels.values()]
-    ps = holm([above_chance(sum(right), [chance] * len(right)) for right in rights])
-    k_low, *higher = levels
-    k_high = max((k for k, p in zip(levels, ps, strict=True) if p < 0.05 and k in higher), default=None)
-    contrasts: dict[str, Any] = {}
-    for label in variants:
-        contrasts[label] = None
-        if k_high is not None:
-            ends = [(levels[k][base], levels[k][label]) for k in (k_high, k_low)]
-            contrasts[label] = _contrast(*ends, seed=seed)
+    rows = {label: outcomes["rows"] for label, outcomes in models.items()}
+    ks = sorted({row["k"] for row in rows[base]})
+    picked = pick_levels(rows[base], ks, chance=chance)
+    halves = _halves(rows[base], seed=seed)
     return {
         "chance": chance,
-        "k_low": k_low,
-        "k_high": k_high,
+        "k_low": picked[0] if picked else ks[0],
+        "k_high": picked[1] if picked else None,
         "levels": [
             {
                 "k": k,
-                "num_items": len(rows[base]),
-                "base_above_chance_p": p,
-                "models": {label: _level(of_model, seed=seed) for label, of_model in rows.items()},
+                "num_items": len(_at(rows[base], k)),
+                "models": {label: _level(_at(of, k), seed=seed) for label, of in rows.items()},
             }
-            for (k, rows), p in zip(levels.items(), ps, strict=True)
+            for k in ks
         ],
-        "contrast": contrasts,
+        "contrast": {
+            label: _cross_fitted(rows[base], rows[label], halves, ks, chance=chance, seed=seed)
+            for label in variants
+        },
     }
 
 
-def _contrast(high: tuple[Rows, Rows], low: tuple[Rows, Rows], *, seed: int) -> dict[str, Any]:
+def pick_levels(base: Rows, ks: Sequence[int], *, chance: float) -> tuple[int, int] | None:
+    """The smallest and the largest k at which the base is above chance; None where these are not two."""
+    rights = [[int(row["right"]) for row in _at(base, k)] for k in ks]
+    ps = holm([above_chance(sum(right), [chance] * len(right)) if right else 1.0 for right in rights])
+    above = [k for k, p in zip(ks, ps, strict=True) if p < 0.05]
+    return (above[0], above[-1]) if len(above) > 1 else None
+
+
+def _cross_fitted(
+    base: Rows, fast: Rows, halves: Sequence[set[str]], ks: Sequence[int], *, chance: float, seed: int
+) -> dict[str, Any] | None:
+    """The mean of the contrasts of the halves at the levels that the other half picked."""
+    contrasts = []
+    for half in halves:
+        picked = pick_levels([row for row in base if row["template"] not in half], ks, chance=chance)
+        if picked:
+            inside = [[row for row in rows if row["template"] in half] for rows in (base, fast)]
+            low, high = ([_at(rows, k) for rows in inside] for k in picked)
+            if low[0] and high[0]:
+                contrasts.append(_contrast(high, low, seed=seed))
+    if not contrasts:
+        return None
+    share = [1 / len(contrasts)] * len(contrasts)
+    return {unit: _words(mover([c[unit] for c in contrasts], share)) for unit in ("accuracy", "nats")}
+
+
+def _contrast(high: Sequence[Rows], low: Sequence[Rows], *, seed: int) -> dict[str, Difference]:
     gaps = {"accuracy": _accuracy_gap, "nats": _nats_gap}
-    return {unit: _words(mover([gap(*high, seed=seed), gap(*low, seed=seed)], (1, -1))) for unit, gap in
-            gaps.items()}  # fmt: skip
+    return {unit: mover([gap(*high, seed=seed), gap(*low, seed=seed)], (1, -1)) for unit, gap in gaps.items()}
+
+
+def _halves(rows: Rows, *, seed: int) -> tuple[set[str], set[str]]:
+    """The templates of a dial in two halves, at random."""
+    names = sorted({row["template"] for row in rows})
+    random.Random(seed).shuffle(names)
+    return set(names[::2]), set(names[1::2])
+
+
+def _at(rows: Rows, k: int) -> list[Mapping[str, Any]]:
+    return [row for row in rows if row["k"] == k]
 
 
 def _level(rows: Rows, *, seed: int) -> dict[str, Any]:
