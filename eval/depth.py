@@ -15,6 +15,7 @@ from fastpath.stats import above_chance, holm, mover, suite_gap, wilson
 
 Rows = Sequence[Mapping[str, Any]]
 CONFIDENCE = 0.95
+FOLDS = 8
 
 
 def depth_facts(dials: Mapping[str, Mapping[str, Outcomes]], *, seed: int) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def dial_facts(name: str, models: Mapping[str, Outcomes], *, seed: int) -> dict[
 
     k_low and k_high are the smallest and the largest k at which the base is above chance (Holm over the
     levels, 5 %); k_high is None where these are not two: there is nothing to lose, and no contrast. It is
-    cross-fitted: k is picked on one half of the templates and the gaps are measured on the other, both ways.
+    cross-fitted: the gaps of each eighth of the templates are measured at the k that the others pick.
     Picked and measured on the same items, k would be where the base was lucky, and equal models would differ.
     """
     base, *variants = models
@@ -42,7 +43,7 @@ def dial_facts(name: str, models: Mapping[str, Outcomes], *, seed: int) -> dict[
     rows = {label: outcomes["rows"] for label, outcomes in models.items()}
     ks = sorted({row["k"] for row in rows[base]})
     picked = pick_levels(rows[base], ks, chance=chance)
-    halves = _halves(rows[base], seed=seed)
+    folds = _folds(rows[base], seed=seed)
     return {
         "chance": chance,
         "k_low": picked[0] if picked else ks[0],
@@ -56,7 +57,7 @@ def dial_facts(name: str, models: Mapping[str, Outcomes], *, seed: int) -> dict[
             for k in ks
         ],
         "contrast": {
-            label: _cross_fitted(rows[base], rows[label], halves, ks, chance=chance, seed=seed)
+            label: _cross_fitted(rows[base], rows[label], folds, ks, chance=chance, seed=seed)
             for label in variants
         },
     }
@@ -71,21 +72,25 @@ def pick_levels(base: Rows, ks: Sequence[int], *, chance: float) -> tuple[int, i
 
 
 def _cross_fitted(
-    base: Rows, fast: Rows, halves: Sequence[set[str]], ks: Sequence[int], *, chance: float, seed: int
+    base: Rows, fast: Rows, folds: Sequence[set[str]], ks: Sequence[int], *, chance: float, seed: int
 ) -> dict[str, Any] | None:
-    """The mean of the contrasts of the halves at the levels that the other half picked."""
-    contrasts = []
-    for half in halves:
-        picked = pick_levels([row for row in base if row["template"] not in half], ks, chance=chance)
-        if picked:
-            inside = [[row for row in rows if row["template"] in half] for rows in (base, fast)]
-            low, high = ([_at(rows, k) for rows in inside] for k in picked)
-            if low[0] and high[0]:
-                contrasts.append(_contrast(high, low, seed=seed))
+    """Contrasts of the folds at the levels that the other folds pick; folds of one pick count together."""
+    measured: dict[tuple[int, int], set[str]] = {}
+    for fold in folds:
+        others = [row for row in base if row["template"] not in fold]
+        if picked := pick_levels(others, ks, chance=chance):
+            measured[picked] = measured.get(picked, set()) | fold
+    contrasts, shares = [], []
+    for picked, templates in measured.items():
+        inside = [[row for row in rows if row["template"] in templates] for rows in (base, fast)]
+        low, high = ([_at(rows, k) for rows in inside] for k in picked)
+        if low[0] and high[0]:
+            contrasts.append(_contrast(high, low, seed=seed))
+            shares.append(len(inside[0]))
     if not contrasts:
         return None
-    share = [1 / len(contrasts)] * len(contrasts)
-    return {unit: _words(mover([c[unit] for c in contrasts], share)) for unit in ("accuracy", "nats")}
+    weights = [share / sum(shares) for share in shares]
+    return {unit: _words(mover([c[unit] for c in contrasts], weights)) for unit in ("accuracy", "nats")}
 
 
 def _contrast(high: Sequence[Rows], low: Sequence[Rows], *, seed: int) -> dict[str, Difference]:
@@ -93,11 +98,11 @@ def _contrast(high: Sequence[Rows], low: Sequence[Rows], *, seed: int) -> dict[s
     return {unit: mover([gap(*high, seed=seed), gap(*low, seed=seed)], (1, -1)) for unit, gap in gaps.items()}
 
 
-def _halves(rows: Rows, *, seed: int) -> tuple[set[str], set[str]]:
-    """The templates of a dial in two halves, at random."""
+def _folds(rows: Rows, *, seed: int) -> list[set[str]]:
+    """The templates of a dial, dealt at random into parts."""
     names = sorted({row["template"] for row in rows})
     random.Random(seed).shuffle(names)
-    return set(names[::2]), set(names[1::2])
+    return [set(names[start::FOLDS]) for start in range(min(FOLDS, len(names)))]
 
 
 def _at(rows: Rows, k: int) -> list[Mapping[str, Any]]:

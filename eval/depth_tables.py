@@ -8,7 +8,7 @@ from eval.tables import Table, interval, short
 MEANING = (
     "points and nats lost at the highest k beyond those lost at the lowest. Above zero (worse), depth itself "
     "is lost: answer format and vocabulary are the same at every k. Both are k at which the base is above "
-    "chance, picked on one half of the templates and measured on the other, both ways; base at chance: there "
+    "chance; each eighth of the templates is measured at the k that the others pick; base at chance: there "
     "are not two such k. nats: of the right answer. short cut: share of answers at the highest k that leave "
     "out a step, base -> variant"
 )
