@@ -7,10 +7,14 @@ from eval.tables import Table, interval, short
 
 MEANING = (
     "points and nats lost at the highest k beyond those lost at the lowest. Above zero (worse), depth itself "
-    "is lost: answer format and vocabulary are the same at every k. The highest k is the last at which the "
-    "base is above chance. nats: of the right answer. short cut: share of answers there that leave out a "
-    "step, base -> variant"
+    "is lost: answer format and vocabulary are the same at every k. Both are k at which the base is above "
+    "chance; each eighth of the templates is measured at the k that the others pick; base at chance: there "
+    "are not two such k. nats: of the right answer. short cut: share of answers at the highest k that leave "
+    "out a step, base -> variant"
 )
+
+
+NONE = "base at chance"
 
 
 def depth_words(depth: Mapping[str, Any], label: str) -> str:
@@ -21,7 +25,7 @@ def depth_words(depth: Mapping[str, Any], label: str) -> str:
     if mean is None:
         return (
             f"Depth contrast, {label}: none to show. On no dial is the base above chance "
-            "beyond the lowest number of steps."
+            "at two numbers of steps."
         )
     dials = len(mean["dials"])
     return (
@@ -36,20 +40,20 @@ def depth_table(depth: Mapping[str, Any], label: str) -> Table:
     rows: list[tuple[str, ...]] = []
     dim, tones = set(), {}
 
-    def add(name: str, steps: str, facts: Mapping[str, Any] | None, rates: str, without: str = "") -> None:
+    def add(name: str, steps: str, facts: Mapping[str, Any] | None, rates: str) -> None:
         for column, unit in ((2, "accuracy"), (3, "nats")):
             if facts is not None:
                 tones[len(rows), column] = _tone(facts[unit])
-        cells = (contrast(facts, "accuracy"), contrast(facts, "nats")) if facts else (without, "")
+        cells = (contrast(facts, "accuracy"), contrast(facts, "nats")) if facts else (NONE, "")
         rows.append((name, steps, *cells, rates, _worse(facts) if facts else ""))
 
     for name, dial in depth["dials"].items():
         facts = dial["contrast"][label]
         if facts is None:
             dim.add(len(rows))
-        top = dial["levels"][-1]["k"] if facts is None else dial["k_high"]
+        top = dial["levels"][-1]["k"] if dial["k_high"] is None else dial["k_high"]
         words, steps = short(name).removeprefix("dial_"), f"{dial['k_low']} to {top}"
-        add(words, steps, facts, _rates(dial, top, label), _at_chance(dial))
+        add(words, steps, facts, _rates(dial, top, label))
     totals = {len(rows)} if depth["contrast"][label] else set()
     if totals:
         add(f"mean of {len(depth['contrast'][label]['dials'])}", "", depth["contrast"][label], "")
@@ -63,13 +67,6 @@ def depth_table(depth: Mapping[str, Any], label: str) -> Table:
         totals=frozenset(totals),
         spare=1,
         tones=tones,
-    )
-
-
-def _at_chance(dial: Mapping[str, Any]) -> str:
-    lowest = dial["levels"][0]
-    return (
-        f"base at chance beyond {lowest['k']}" if lowest["base_above_chance_p"] < 0.05 else "base at chance"
     )
 
 

@@ -39,17 +39,28 @@ class Facts:
         return self.results["variants"]
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """results.json of an eval folder. Raises RunError if another version of fastpath wrote it."""
+    results = read_json(folder / "results.json")
+    check_version(folder / "results.json", results.get("version"))
+    return results
+
+
+def check_version(what: Path, version: Any) -> None:
+    """Raise RunError unless this is the version of results that this code writes and reads."""
+    if version != RESULTS_VERSION:
+        raise RunError(
+            f"{what}: version {version!r}, this code reads version {RESULTS_VERSION}; "
+            "evaluate the run again in another out="
+        )
+
+
 def read_facts(folder: Path) -> Facts:
     """The facts of an eval folder (RUN/eval). Raises RunError if it holds none that this code reads."""
     if not (folder / "results.json").exists():
         what = "not evaluated yet; first run `python -m eval`" if folder.parent.is_dir() else "no such run"
         raise RunError(f"{folder.parent}: {what}")
-    results = read_json(folder / "results.json")
-    if results.get("version") != RESULTS_VERSION:
-        raise RunError(
-            f"{folder / 'results.json'}: version {results.get('version')!r}, "
-            f"this code reads version {RESULTS_VERSION}; evaluate the run again in another out="
-        )
+    results = read_results(folder)
     prune = folder.parent / "prune"
     return Facts(
         name=folder.parent.resolve().name,

@@ -1,6 +1,7 @@
-"""lm-eval is the engine; this file and lm.py are the only ones that call it."""
+"""lm-eval is the engine: tasks are loaded and evaluated here; lm.py and engines.py are the models it asks."""
 
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import combinations
@@ -131,7 +132,7 @@ def evaluate_task(lm: Any, task: Any, config: EvalConfig) -> dict[str, Any]:
     results = evaluate(
         lm=lm,
         task_dict={"tasks": {task.config.task: task}},
-        limit=None if is_ours(task) else config.items_per_task,
+        samples=_sample(task, config),
         bootstrap_iters=0,
     )
     if results is None:
@@ -146,8 +147,17 @@ def is_ours(task: Any) -> bool:
 
 
 def num_items(task: Any, config: EvalConfig) -> int:
-    """How many items of a task are scored."""
-    return len(task.eval_docs) if is_ours(task) else min(len(task.eval_docs), config.items_per_task)
+    """How many items of a task are scored: all of the user's and of our generators', else up to the limit."""
+    whole = is_ours(task) or (task.config.metadata or {}).get("own_data")
+    return len(task.eval_docs) if whole else min(len(task.eval_docs), config.items_per_task)
+
+
+def _sample(task: Any, config: EvalConfig) -> dict[str, list[int]] | None:
+    """The items to score, where not all are: drawn, for many splits are ordered; the same in every run."""
+    total, wanted = len(task.eval_docs), num_items(task, config)
+    if wanted == total:
+        return None
+    return {task.config.task: sorted(random.Random(task.config.task).sample(range(total), wanted))}
 
 
 def num_requests(task: Any, config: EvalConfig) -> int:

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from fastpath.errors import ConfigError
-
 # The first that a task reports for each item, 0 or 1. acc before acc_norm: the norm rewards long choices.
 # exact_match before minerva_math's math_verify, the wider match. ifeval: every instruction of a
 # prompt was followed. swde, fda, squad_completion: the value stands in what was written.
@@ -26,7 +24,7 @@ def outcomes(task: Any, samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     scored = [s for s in samples if any(m in s for m in PRIMARY_METRICS)]
     metric = next((m for m in PRIMARY_METRICS if scored and m in scored[0]), None)
     if metric is None:
-        raise ConfigError(f"{task.config.task}: reports none of {', '.join(PRIMARY_METRICS)} for its items")
+        raise ValueError(f"reports none of {', '.join(PRIMARY_METRICS)} for its items")
     return {
         "metric": metric,
         "filter": first,

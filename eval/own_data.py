@@ -25,6 +25,7 @@ def own_tasks(paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     Raises ConfigError naming file, line and fault.
     """
     tasks: dict[str, list[dict[str, Any]]] = {"simple": [], "complex": []}
+    taken: set[str] = set()
     for path in map(Path, paths):
         groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
         for number, line in enumerate(_lines(path), start=1):
@@ -32,6 +33,9 @@ def own_tasks(paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
             groups.setdefault((row["suite"], "choices" in row), []).append(row)
         for (suite, has_choices), rows in groups.items():
             name = f"{path.stem}_{suite}_{'choice' if has_choices else 'written'}"
+            if name in taken:
+                raise ConfigError(f"eval.data: {path}: another file is called {path.stem}; rename one")
+            taken.add(name)
             tasks[suite].append(_task(name, rows, has_choices=has_choices))
     return tasks
 
@@ -82,7 +86,7 @@ def _task(name: str, rows: Sequence[Mapping[str, Any]], *, has_choices: bool) ->
         "test_split": "test",
         "doc_to_text": "prompt",
         "num_fewshot": 0,
-        "metadata": {"version": 1.0},
+        "metadata": {"version": 1.0, "own_data": True},
     }
     if has_choices:
         kind = {"output_type": "multiple_choice", "doc_to_choice": "choices", "doc_to_target": "gold"}

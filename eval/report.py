@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 from eval.compare import runs_page
-from eval.facts import read_facts
+from eval.facts import read_facts, read_results
 from eval.pages import html, markdown
 from eval.sections import Page, run_page
 from eval.speed_tables import speed_table
 from eval.tables import gap_table
 from fastpath.cli import guarded
 from fastpath.errors import RunError
-from fastpath.runs import read_json, write_text
+from fastpath.runs import write_text
 
 
 def write_report(folder: Path) -> None:
@@ -43,7 +43,7 @@ def _named(runs: list[Path]) -> dict[str, Path]:
 
 def gap_markdown(folder: Path, label: str) -> str:
     """The measured gap of one variant, for its model card."""
-    results = read_json(folder / "results.json")
+    results = read_results(folder)
     return (
         gap_table(label, results["variants"][label]).markdown()
         + "\n"

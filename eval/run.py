@@ -11,7 +11,7 @@ from typing import Any
 from eval.answers import answer
 from eval.depth import depth_facts
 from eval.engines import check_engine
-from eval.facts import RESULTS_VERSION
+from eval.facts import RESULTS_VERSION, check_version
 from eval.gap import claim_facts, suite_facts
 from eval.harness import Suites, evaluate_task, load_suites, num_items, num_requests
 from eval.panel import Panel
@@ -47,12 +47,14 @@ def run(recipe: Recipe) -> Path:
     sources, digests = find_models(recipe, config)
     suites = load_suites(config, seed=recipe.seed)
     check_shares(suites, config, team)
+    check_unseen(suites, sources)
     dtype, reason = pick_dtype(recipe.model, device)
     zoo = Zoo(sources, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)
     zoo.check_vocabularies()
     zoo.check_positions(config.speed)
     with stage_folder(recipe, "eval") as out:
         check_same_weights(out, digests)
+        check_outcomes_version(out)
         if is_done(out):
             write_cards(out, config, sources)
             log.info("%s: already done; this is the saved result", out)
@@ -68,28 +70,47 @@ def run(recipe: Recipe) -> Path:
             raise TaskError(
                 f"{'; '.join(failed)}; all other tasks are done, the same command tries these again"
             )
-        check_unseen(outcomes, sources)
         answers = {}
         for label in sources:
             answers[label] = step(out, f"answers/{label}.json", partial(_answer, zoo, label, config.prompt))
         speed = step(out, "speed.json", lambda: _speed(zoo, config, recipe.seed))
-        variants = [label for label in sources if label != BASE]
-        results = {
-            "version": RESULTS_VERSION,
-            "base": recipe.model.name,
-            "seed": recipe.seed,
-            "models": {label: str(source.folder) for label, source in sources.items()},
-            "variants": {label: compare(outcomes, label, config, seed=recipe.seed) for label in variants},
-            "depth": depth_facts(by_dial(outcomes), seed=recipe.seed),
-            "speed": speed,
-            "answers": {"prompt": config.prompt, **answers},
-        }
+        results = results_of(recipe, config, sources, outcomes, speed=speed, answers=answers)
         write_json(out / "results.json", results)
         write_text(out / "items.jsonl", "".join(json.dumps(row) + "\n" for row in joined_rows(outcomes)))
         write_report(out)
         write_cards(out, config, sources)
         finish(out)
     return out
+
+
+def results_of(
+    recipe: Recipe,
+    config: EvalConfig,
+    sources: Mapping[str, Source],
+    outcomes: dict[str, Any],
+    *,
+    speed: dict[str, Any],
+    answers: dict[str, str],
+) -> dict[str, Any]:
+    """What results.json holds: every gap, the depth dials, speed, one prompt answered."""
+    variants = [label for label in sources if label != BASE]
+    return {
+        "version": RESULTS_VERSION,
+        "base": recipe.model.name,
+        "seed": recipe.seed,
+        "models": {label: str(source.folder) for label, source in sources.items()},
+        "variants": {label: compare(outcomes, label, config, seed=recipe.seed) for label in variants},
+        "depth": depth_facts(by_dial(outcomes), seed=recipe.seed),
+        "speed": speed,
+        "answers": {"prompt": config.prompt, **answers},
+    }
+
+
+def check_outcomes_version(out: Path) -> None:
+    """Raise RunError if an unfinished run holds outcomes of another version of fastpath."""
+    foreign = (out / "outcomes").exists() and not (out / "version.json").exists()
+    version = None if foreign else step(out, "version.json", lambda: RESULTS_VERSION)
+    check_version(out / "outcomes", version)
 
 
 def write_cards(out: Path, config: EvalConfig, sources: Mapping[str, Source]) -> None:
@@ -148,17 +169,16 @@ def _answer(zoo: Zoo, label: str, prompt: str) -> str:
     return answer(*zoo.get(label), prompt)
 
 
-def check_unseen(outcomes: Mapping[str, Any], sources: Mapping[str, Source]) -> None:
-    """Raise RunError if a variant is scored on an item that it was calibrated on (lineage.json knows)."""
+def check_unseen(suites: Suites, sources: Mapping[str, Source]) -> None:
+    """Raise RunError if a variant was calibrated on an item of these suites (lineage.json knows)."""
     for label, source in sources.items():
         seen = set(Lineage.read(source.folder).calibration_items) if is_ours(source.folder) else set()
-        for tasks in outcomes[label].values():
-            for name, task in tasks.items():
-                for row in task["rows"]:
-                    if both := seen & {row["id"], row["source"]}:
-                        raise RunError(
-                            f"{name}: {label} was calibrated on item {min(both)}; evaluate on other items"
-                        )
+        for name, docs in ((n, task.eval_docs) for tasks in suites.values() for n, task in tasks.items()):
+            for key in ("id", "source"):
+                if key in docs.features and (both := seen & {str(value) for value in docs[key]}):
+                    raise RunError(
+                        f"{name}: {label} was calibrated on item {min(both)}; evaluate on other items"
+                    )
 
 
 def compare(outcomes: dict[str, Any], label: str, config: EvalConfig, *, seed: int) -> dict[str, Any]:

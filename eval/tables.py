@@ -11,7 +11,7 @@ VERDICTS = {
     "shown": "shown",
     "not shown": "not shown",
     "refuted": "refuted",
-    "floor": "no verdict: the base is not above chance",
+    "floor": "no verdict: nothing is above chance",
 }
 
 
@@ -149,7 +149,7 @@ def _items(task: Mapping[str, Any]) -> str:
 
 def _remark(task: Mapping[str, Any]) -> str:
     if task["floor"]:
-        return f"base not above chance ({task['chance']:.2f}): cannot show a gap, not counted"
+        return f"neither model above chance ({task['chance']:.2f}): cannot show a gap, not counted"
     if "base_prose_nats_per_byte" in task:
         return (
             f"each computed result costs {task['base_nats_per_answer']:.2f} -> "
@@ -191,9 +191,10 @@ def claim_words(claim: Mapping[str, Any], label: str) -> str:
             "or send it only what tolerates the loss."
         )
     if claim["verdict"] == "not shown":
-        words += (
-            f" With {100 * claim['discordance']:.0f} % of items answered differently it takes about "
-            f"{claim['items_needed']} items to show it if nothing were lost."
+        words += f" About {claim['items_needed']} items would show it if nothing were lost" + (
+            "; with as many as here, the loss itself stands in the way."
+            if claim["items_needed"] <= claim["num_items"]
+            else f" ({100 * claim['discordance']:.0f} % of items were answered differently)."
         )
     return words
 

@@ -88,7 +88,7 @@ def _run(
 
 
 def guarded(work: Callable[[], None]) -> int:
-    """Do the work; what the user can mend becomes one line on stderr and exit code 2."""
+    """Do the work; what the user can mend becomes one line on stderr and its error's exit code (2, 3)."""
     try:
         work()
     except UserError as error:

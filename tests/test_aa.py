@@ -93,7 +93,7 @@ def test_probabilities_of_a_run_are_shares_or_the_accuracy_of_the_template(tmp_p
     folder = tmp_path / "eval"
     (folder / "outcomes/base").mkdir(parents=True)
     (folder / "outcomes/base/one.json").write_text(json.dumps({"chance": 0.5, "rows": rows}))
-    facts = {"variants": {"fast": {"simple": {"tasks": {"one": {}}}, "claim": {}}}}
+    facts = {"variants": {"fast": {"simple": {"tasks": {"one": {"kind": "likelihood"}}}, "claim": {}}}}
     (folder / "results.json").write_text(json.dumps(facts))
     task = suites_of(tmp_path)["simple"]["one"]
     assert [list(t.base) for t in task.templates] == [

@@ -79,7 +79,8 @@ def test_report_opens_without_an_error_and_shows_every_section(page):
         "Environment",
     ):
         assert re.search(f"<h2[^>]*>{section}", done.stdout), section
-    assert done.stdout.count("<svg") == 6, "blocks, gap, one dial twice, two frontiers"
+    plots = "blocks, gap, one dial twice, two frontiers, two shares of a ceiling"
+    assert done.stdout.count("<svg") == 8, plots
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Depth facts from planted outcomes: the contrast is what was planted, and levels at chance show none."""
 
+import numpy as np
 import pytest
 
 from eval.depth import depth_facts
@@ -82,3 +83,37 @@ def test_other_items_are_refused():
 
 def test_no_dials_no_facts():
     assert depth_facts({}, seed=0) == {"dials": {}, "contrast": {}}
+
+
+def rates(random, accuracy, *, items=60):
+    return [(k, n, float(random.random() < share)) for k, share in accuracy.items() for n in range(items)]
+
+
+def drawn(random, accuracy):
+    rows = [
+        {
+            "id": f"{k}-{n}",
+            "template": str(n % 12),
+            "k": k,
+            "nats": 1.0,
+            "right": right,
+            "answer": "",
+            "short_cut": "",
+        }
+        for k, n, right in rates(random, accuracy)
+    ]
+    return {"metric": "acc", "kind": "likelihood", "chance": 0.25, "control": [], "rows": rows}
+
+
+def test_equal_models_do_not_seem_to_lose_depth():
+    """Picked and measured on the same items, k is where the base was lucky: +4 points at these sizes."""
+    accuracy, random = {0: 0.95, 1: 0.6, 2: 0.42, 3: 0.38, 4: 0.33}, np.random.default_rng(0)
+    contrasts = []
+    for _ in range(60):
+        found = facts_of(drawn(random, accuracy), drawn(random, accuracy))["contrast"]["fast"]
+        if found is not None:
+            contrasts.append(found["accuracy"])
+    gaps = np.array([c["gap"] for c in contrasts])
+    assert len(gaps) > 50
+    assert abs(gaps.mean()) < 3 * gaps.std() / len(gaps) ** 0.5
+    assert np.mean([c["gap_low"] > 0 for c in contrasts]) < 0.1

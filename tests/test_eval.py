@@ -7,7 +7,6 @@ import pytest
 from tiny import run_stage, tiny_llama, write_recipe, write_tiny
 
 from eval.facts import read_facts
-from eval.run import joined_rows
 from fastpath.runs import read_json
 
 
@@ -134,87 +133,6 @@ def test_base_against_itself_has_no_gap(base, tmp_path):
             assert (task["gap"], task["lost"], task["won"]) == (0, 0, 0)
 
 
-def test_user_s_own_yaml_folder_is_evaluated(base, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "data.jsonl").write_text(
-        "".join(
-            json.dumps({"q": f"Ticket {n}: I forgot my password.", "label": n % 2}) + "\n" for n in range(8)
-        )
-    )
-    (tmp_path / "mine" / "tickets.yaml").write_text(
-        f"task: tickets\ndataset_path: json\ndataset_kwargs:\n  data_files: {tmp_path}/mine/data.jsonl\n"
-        "test_split: train\noutput_type: multiple_choice\ndoc_to_text: '{{q}} Team:'\n"
-        "doc_to_choice: [account, billing]\ndoc_to_target: label\n"
-        "metric_list:\n  - metric: acc\n"
-    )
-    own = {
-        "variants": {"same": str(base)},
-        "simple": ["tickets"],
-        "include_path": [str(tmp_path / "mine")],
-        "items_per_task": 5,
-    }
-    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval=own)
-    assert run_stage("eval", recipe) == 0
-    task = read_json(tmp_path / "run/eval/results.json")["variants"]["same"]["simple"]["tasks"]["tickets"]
-    assert (task["num_items"], task["chance"]) == (5, 0.5)
-
-
-def own_data(tmp_path, *rows):
-    path = tmp_path / "mine.jsonl"
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return str(path)
-
-
-CHOICE = {
-    "prompt": "I was charged twice. Team:",
-    "choices": ["billing", "sales"],
-    "answer": "billing",
-    "suite": "simple",
-}
-WRITTEN = {"prompt": "6 times 3 is", "answer": "18", "suite": "complex"}
-
-
-def test_user_s_own_requests_are_suites_of_their_own(base, tmp_path):
-    rows = [CHOICE | {"prompt": f"{CHOICE['prompt']} {n}"} for n in range(3)] + [WRITTEN]
-    own = {"variants": {"same": str(base)}, "simple": [], "complex": [], "data": [own_data(tmp_path, *rows)]}
-    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", eval=own)
-    assert run_stage("eval", recipe) == 0
-    variant = read_json(tmp_path / "run/eval/results.json")["variants"]["same"]
-    assert variant["simple"]["tasks"]["mine_simple_choice"]["num_items"] == 3
-    assert variant["complex"]["tasks"]["mine_complex_written"]["metric"] == "exact_match"
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ("{", "line 2: not valid JSON"),
-        ("[]", "line 2: expected an object"),
-        (CHOICE | {"suite": "hard"}, "line 2: suite must be 'simple' or 'complex', got 'hard'"),
-        (CHOICE | {"answer": "refunds"}, "line 2: the answer must be one of the choices"),
-        (CHOICE | {"choices": ["billing"]}, "line 2: choices must be two texts or more"),
-        (CHOICE | {"prompt": 3}, "line 2: 'prompt' must be text"),
-        (CHOICE | {"hint": "x"}, "line 2: unknown key 'hint'"),
-    ],
-)
-def test_faulty_line_of_own_data_is_named(tmp_path, row, message):
-    from eval.own_data import own_tasks
-    from fastpath.errors import ConfigError
-
-    with pytest.raises(ConfigError, match=r"mine\.jsonl") as error:
-        own_tasks([own_data(tmp_path, CHOICE, row)])
-    assert message in str(error.value)
-
-
-def test_empty_or_absent_data_is_named(tmp_path):
-    from eval.own_data import own_tasks
-    from fastpath.errors import ConfigError
-
-    with pytest.raises(ConfigError, match="has no items"):
-        own_tasks([own_data(tmp_path, "")])
-    with pytest.raises(ConfigError, match="no such file"):
-        own_tasks([str(tmp_path / "none.jsonl")])
-
-
 def test_task_that_raises_is_named_the_others_finish_and_the_rerun_does_only_it(base, tmp_path, capsys):
     """A real fault in a user's task: its scoring divides by zero until a file appears."""
     folder = tmp_path / "mine"
@@ -295,40 +213,6 @@ def test_shots_are_balanced_and_of_other_templates(base, shots):
         assert sorted(answers) == sorted(task.doc_to_choice(task.eval_docs[0]))
 
 
-def sample(target, responses, **facts):
-    arguments = {f"gen_args_{n}": {"arg_0": "q", "arg_1": f" {n}"} for n in range(len(responses))}
-    logged = {"doc": {"q": 1}, "doc_hash": "h", "doc_id": 0, "acc": 1.0, "filter": "none"}
-    return logged | {"target": target, "arguments": arguments, "filtered_resps": responses} | facts
-
-
-class Task:
-    OUTPUT_TYPE = "multiple_choice"
-
-    def doc_to_choice(self, doc):
-        return ["7", "8", "9"]
-
-
-@pytest.mark.parametrize(
-    ("target", "nats"), [("8", 2.0), (1, 2.0), ("7", 1.0), (["7", "8"], None), (5, None)]
-)
-def test_gold_is_read_as_lm_eval_reads_it(target, nats):
-    from eval.outcomes import outcomes
-
-    (row,) = outcomes(Task(), [sample(target, [(-1.0, True), (-2.0, False), (-3.0, False)])])["rows"]
-    assert row.get("nats") == nats
-    assert row["answer"] == "7"
-
-
-def test_item_of_a_task_with_two_filters_counts_once():
-    from eval.outcomes import outcomes
-
-    twice = [sample(0, [(-1.0, True)] * 3, filter=name) for name in ("strict", "flexible")]
-    facts = outcomes(Task(), twice)
-    assert len(facts["rows"]) == 1
-    assert facts["filter"] == "strict"
-    assert facts["chance"] == pytest.approx(1 / 3)
-
-
 def test_steps_of_one_problem_are_not_counted_as_independent(finished):
     task = read_json(finished[0] / "eval/results.json")["variants"]["fast"]["complex"]["tasks"][
         "fastpath_worked"
@@ -354,16 +238,6 @@ def test_card_is_rewritten_by_a_finished_run(finished, tmp_path):
     assert "Not measured yet" in (run / "prune/model/README.md").read_text()
     assert run_stage("eval", recipe) == 0
     assert "Gap: base beside fast" in (run / "prune/model/README.md").read_text()
-
-
-def test_interval_has_a_width_where_nothing_differs(base, tmp_path):
-    from eval.gap import task_facts
-
-    rows = [{"id": str(n), "source": str(n), "right": 1.0, "template": str(n)} for n in range(50)]
-    side = {"metric": "acc", "kind": "likelihood", "chance": 0.25, "control": [], "rows": rows}
-    facts = task_facts("t", side, side, seed=0)
-    assert facts["gap"] == 0 > facts["gap_low"]
-    assert facts["gap_high"] > 0.03
 
 
 @pytest.mark.parametrize(
@@ -402,14 +276,15 @@ def test_bad_input_is_one_line_and_exit_2(finished, tmp_path, monkeypatch, capsy
     assert message in line
 
 
-def test_rows_of_different_items_are_never_paired():
-    from eval.gap import task_facts
-    from fastpath.errors import RunError
-
-    def side(ids):
-        rows = [{"id": i, "source": i, "right": 1.0, "template": "t"} for i in ids]
-        return {"metric": "acc", "kind": "likelihood", "chance": 0.5, "rows": rows, "control": []}
-
-    with pytest.raises(RunError, match="answered different items"):
-        task_facts("t", side("ab"), side("ba"), seed=0)
-    assert next(joined_rows({"base": {"simple": {"t": side("a")}}}))["task"] == "t"
+@pytest.mark.parametrize("finished_run", [True, False])
+def test_results_of_another_version_are_refused_in_one_line(finished, tmp_path, capsys, finished_run):
+    run, recipe = copy_of(finished, tmp_path)
+    if finished_run:
+        old = read_json(run / "eval/results.json") | {"version": 1}
+        (run / "eval/results.json").write_text(json.dumps(old))
+    else:
+        for name in ("DONE", "results.json", "version.json"):
+            (run / "eval" / name).unlink()
+    assert run_stage("eval", recipe) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and "this code reads version 2" in error

@@ -208,7 +208,7 @@ def test_lm_eval_loads_every_dial_with_every_k():
     from lm_eval.tasks import TaskManager
 
     folder = Path(loaders.__file__).parent
-    facts = {"items_seed": 3, "num_items": 4}
+    facts = {"items_seed": 3, "items_per_level": 4}
     manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=facts)
     tasks = manager.load(["fastpath_depth"])["tasks"]
     assert list(tasks) == [f"fastpath_dial_{name}" for name in DIALS]
