@@ -135,7 +135,7 @@ def measured(section: Callable[[Bench], Section], bench: Bench) -> Section:
         return Section([], {MISSING: str(error).split("\n")[0]})
 
 
-SECTIONS: dict[str, Callable[[Bench], Section]] = {"speed": speed, "speed, compiled": compiled_speed}
+SECTIONS: dict[str, Callable[[Bench], Section]] = {"speed": speed, "compiled": compiled_speed}
 
 
 def heading(device: torch.device, bench: Bench) -> str:

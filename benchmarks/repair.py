@@ -44,8 +44,8 @@ def measure(config: str, drops: list[list[int]], repairs: list[str]) -> dict[str
     print(f"{recipe.model.name}: {sizes}; no template in two of them")
     whole = {}
     for suite, items in parts.judge.items():
-        nats, tokens = suite_nats(base, items, tokenizer, batch_tokens=prune.batch_tokens)
-        whole[suite] = float(nats.sum() / tokens.sum())
+        nats, answer_tokens = suite_nats(base, items, tokenizer, batch_tokens=prune.batch_tokens)
+        whole[suite] = float(nats.sum() / answer_tokens.sum())
     print(f"base: simple {whole['simple']:.3f}, complex {whole['complex']:.3f} nats per answer token\n")
     print(
         f"{'dropped':24}{'repair':8}{'simple':>8}{'rise (95 %)':>26}{'complex':>9}{'rise (95 %)':>26}{'s':>6}"

@@ -46,11 +46,11 @@ BUDGET = 2**28
 def made_up(vocabulary: int) -> Any:
     """A random Llama of 16 blocks."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 16}
-    heads = {"num_attention_heads": 8, "num_key_value_heads": 4, "initializer_range": 0.1}
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=vocabulary, tie_word_embeddings=True, **sizes, **heads)
-    ).eval()
+    config = LlamaConfig(
+        vocab_size=vocabulary, tie_word_embeddings=True, hidden_size=512, intermediate_size=1408,
+        num_hidden_layers=16, num_attention_heads=8, num_key_value_heads=4, initializer_range=0.1,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
 
 
 def items_of(num: int) -> list:

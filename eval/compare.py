@@ -109,7 +109,9 @@ def task_table(runs: Runs) -> Table:
         for suite in ("simple", "complex", "knowledge")
         for name in facts.variants[label].get(suite, {"tasks": ()})["tasks"]
     )
-    rows, tones, starts = [], {}, {}
+    rows: list[tuple[str, ...]] = []
+    starts: dict[str, int] = {}
+    tones = {}
     for suite, name in keys:
         starts.setdefault(suite, len(rows))
         cells = []
@@ -123,7 +125,7 @@ def task_table(runs: Runs) -> Table:
         title="Points lost, task by task",
         headings=("suite", "task", *(column for column, _, _ in columns)),
         rows=tuple(rows),
-        remarks=(f"{UNDER}; (chance): the base is at chance, the task cannot show a gap",),
+        remarks=(f"{UNDER}; (chance): no model is above chance, the task cannot show a gap",),
         starts=frozenset(starts.values()),
         tones=tones,
     )

@@ -1,23 +1,14 @@
 """Outcomes of base and variants on the same items -> the gap: facts as plain data, no model."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastpath.bootstrap import Difference, Paired
 from fastpath.errors import RunError
-from fastpath.stats import (
-    above_chance,
-    holm,
-    mcnemar,
-    non_inferiority,
-    suite_gap,
-    tango,
-    wilson,
-)
+from fastpath.stats import above_chance, holm, items_needed, mcnemar, non_inferiority, suite_gap
 
-LEAST = 0.02
-Z_90, Z_POWER = 1.645, 0.842  # of a one-sided 5 % test, and of a power of 80 %
+LEAST = 0.02  # accuracy below which there is nothing to lose, whatever chance is
+Z_90 = 1.645  # half a 90 % interval in standard errors
 KINDS = ("likelihood", "generation")
 Outcomes = Mapping[str, Any]
 """One model on one task, as harness.evaluate_task gives it."""
@@ -71,21 +62,14 @@ def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[
     }
     if set(b) | set(f) <= {0.0, 1.0}:
         test = mcnemar(b, f, clusters)
-        base_ends = wilson(int(sum(b)), len(b))
-        independent = tango(test.lost, test.won, len(b))
         facts |= {"lost": test.lost, "won": test.won}
         if facts["num_sources"] == len(b):
             facts["mcnemar_p"] = test.p
-        facts |= {
-            "base_low": base_ends.low,
-            "base_high": base_ends.high,
-            "tango_low": independent.low,
-            "tango_high": independent.high,
-        }
         facts["floor"] = at_floor(b, f, chance=base["chance"])
+        base_at_floor = at_floor(b, chance=base["chance"])
     else:
-        facts["floor"] = False
-    if not facts["floor"] and facts["base_accuracy"] > base["chance"]:
+        facts["floor"] = base_at_floor = False
+    if not base_at_floor and facts["base_accuracy"] > base["chance"]:
         above = facts["base_accuracy"] - base["chance"]
         facts["retention_above_chance"] = (facts["fast_accuracy"] - base["chance"]) / above
     for side, outcomes in (("base", base), ("fast", fast)):
@@ -97,14 +81,14 @@ def task_facts(name: str, base: Outcomes, fast: Outcomes, *, seed: int) -> dict[
     return facts
 
 
-def at_floor(base: Sequence[float], fast: Sequence[float], *, chance: float) -> bool:
-    """Whether neither model's 0/1 outcomes are above chance, and above 2 %: there is nothing to lose.
+def at_floor(*models: Sequence[float], chance: float) -> bool:
+    """Whether no model's 0/1 outcomes are above chance, and above 2 %: there is nothing to lose.
 
-    Both are asked. Judged on the base alone, a task would count where the base was lucky, and equal models
-    would seem to differ (regression to the mean). Exact, one-sided, 2.5 % for each model.
+    Of a gap both are asked. Judged on the base alone, a task would count where the base was lucky, and equal
+    models would seem to differ (regression to the mean). Exact, one-sided, 2.5 % for each model.
     """
     limit = max(chance, LEAST)
-    return all(above_chance(int(sum(side)), [limit] * len(side)) >= 0.025 for side in (base, fast))
+    return all(above_chance(int(sum(side)), [limit] * len(side)) >= 0.025 for side in models)
 
 
 def claim_facts(
@@ -126,9 +110,8 @@ def claim_facts(
     gap: Difference = suite_gap(counted, seed=seed, confidence=0.90)
     test = non_inferiority(gap, margin=margin)
     pairs = [(x, y) for b, f, _ in counted.values() for x, y in zip(b, f, strict=True)]
-    # As items_needed, from this interval: it knows of templates and of tasks of unequal spread.
-    error = (gap.high - gap.low) / (2 * Z_90)
-    needed = math.ceil(len(pairs) * ((Z_90 + Z_POWER) * error / margin) ** 2)
+    # Of as many independent items, from this interval: it knows of templates and of tasks of unequal spread.
+    variance = len(pairs) * ((gap.high - gap.low) / (2 * Z_90)) ** 2
     return {
         "margin": margin,
         "verdict": test.verdict,
@@ -141,7 +124,7 @@ def claim_facts(
         "num_items": len(pairs),
         "num_clusters": gap.num_units,
         "discordance": sum(x != y for x, y in pairs) / len(pairs),
-        "items_needed": needed,
+        "items_needed": items_needed(min(1.0, variance), margin),
     }
 
 

@@ -38,12 +38,6 @@ def load_suites(config: EvalConfig, *, seed: int) -> Suites:
         if specs := specs_of(config, key, own):
             suites[key] = load_tasks(manager, key, specs, seed=seed, shots=config.shots)
     check_disjoint(suites)
-    for name, task in suites.get("depth", {}).items():
-        if task.OUTPUT_TYPE == "generate_until":
-            raise ConfigError(f"eval.depth: {name}: a dial shows nats of an answer; name it in eval.complex")
-        depths = {doc.get("k") for doc in task.eval_docs}
-        if None in depths or len(depths) < 2:
-            raise ConfigError(f"eval.depth: {name} is no depth dial: its items have no `k`, or all the same")
     return suites
 
 
@@ -56,6 +50,15 @@ def specs_of(config: EvalConfig, key: str, own: Mapping[str, Sequence[Any]]) -> 
             f"or give eval.data lines of this suite"
         )
     return specs
+
+
+def check_dial(name: str, task: Any) -> None:
+    """Raise ConfigError unless the task's items have answers to choose from at two depths k or more."""
+    if task.OUTPUT_TYPE == "generate_until":
+        raise ConfigError(f"eval.depth: {name}: a dial shows nats of an answer; name it in eval.complex")
+    depths = {doc.get("k") for doc in task.eval_docs}
+    if None in depths or len(depths) < 2:
+        raise ConfigError(f"eval.depth: {name} is no depth dial: its items have no `k`, or all the same")
 
 
 def check_disjoint(suites: Mapping[str, Mapping[str, Any]]) -> None:
@@ -123,6 +126,8 @@ def load_tasks(
         elif task.config.num_fewshot is None:
             task.set_config(key="num_fewshot", value=0)
         task.set_fewshot_seed(seed=seed)
+        if key == "depth":
+            check_dial(name, task)
     return tasks
 
 

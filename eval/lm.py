@@ -167,6 +167,8 @@ class FastLM(HFLM):
         ]
         try:
             got = self._score(requests, len(requests), caching, branching, lambda _: None)
+        except torch.OutOfMemoryError:
+            raise  # a RuntimeError too, and no sign of what the model can do
         except (
             TypeError,
             ValueError,

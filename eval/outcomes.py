@@ -75,8 +75,9 @@ def _row(task: Any, sample: dict[str, Any], metric: str) -> dict[str, Any]:
             share = float(np.exp(-nats[gold] - logsumexp(-nats)))
             row |= {"target": choices[gold], "nats": float(nats[gold]), "share": share}
     elif task.OUTPUT_TYPE == "loglikelihood":
-        nats, greedy = -float(responses[0][0]), responses[0][1]
-        row |= {"answer": row["target"].strip() if greedy else "(something else)", "nats": nats}
+        likelihood, greedy = responses[0]
+        answer = row["target"].strip() if greedy else "(something else)"
+        row |= {"answer": answer, "nats": -float(likelihood)}
     else:
         row["answer"] = str(responses[0])[:200]
     return row

@@ -58,11 +58,11 @@ def _checked(line: str, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: not valid JSON ({error})") from None
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: expected an object with prompt, answer and suite")
+    if unknown := sorted(row.keys() - KEYS):
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}")
     for key in ("prompt", "answer", "suite"):
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise ConfigError(f"{where}: {key!r} must be text that is not empty")
-    if unknown := sorted(row.keys() - KEYS):
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}")
     if row["suite"] not in ("simple", "complex"):
         raise ConfigError(f"{where}: suite must be 'simple' or 'complex', got {row['suite']!r}")
     choices = row.get("choices")

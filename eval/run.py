@@ -44,14 +44,14 @@ def run(recipe: Recipe) -> Path:
     check_engine(config.engine)
     device = pick_device(recipe.model)
     team = Team(device)
-    sources, digests = find_models(recipe, config)
     suites = load_suites(config, seed=recipe.seed)
+    sources, digests = find_models(recipe, config)
     check_shares(suites, config, team)
     check_unseen(suites, sources)
     dtype, reason = pick_dtype(recipe.model, device)
     zoo = Zoo(sources, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)
     zoo.check_vocabularies()
-    zoo.check_positions(config.speed)
+    zoo.check_speed(config.speed)
     with stage_folder(recipe, "eval") as out:
         check_same_weights(out, digests)
         check_outcomes_version(out)
@@ -175,7 +175,8 @@ def check_unseen(suites: Suites, sources: Mapping[str, Source]) -> None:
         seen = set(Lineage.read(source.folder).calibration_items) if is_ours(source.folder) else set()
         for name, docs in ((n, task.eval_docs) for tasks in suites.values() for n, task in tasks.items()):
             for key in ("id", "source"):
-                if key in docs.features and (both := seen & {str(value) for value in docs[key]}):
+                known = key in getattr(docs, "features", ())  # a stranger's documents may be a plain list
+                if known and (both := seen & {str(value) for value in docs[key]}):
                     raise RunError(
                         f"{name}: {label} was calibrated on item {min(both)}; evaluate on other items"
                     )

@@ -10,7 +10,7 @@ from eval.error_profile import disagreement_table, profile_table
 from eval.facts import Facts
 from eval.lineage_tables import env_table, lineage_table
 from eval.plots import Plot, gap_plot, score_plot
-from eval.speed_tables import headline_ratios, speed_grid_table, speed_table
+from eval.speed_tables import headline_ratios, speed_grid_table, speed_table, speed_words
 from eval.tables import KIND_WORDS, TONES, Table, claim_words, gap_table, interval, points
 from fastpath.plan import Plan, Scores, repair_words, spans_of
 
@@ -203,11 +203,7 @@ def headlines(facts: Facts) -> list[str]:
             lines += [_mean_words(suite, kind, label, mean) for kind, mean in variant[suite]["means"].items()]
         if words := depth_words(facts.results["depth"], label):
             lines.append(words)
-        ratios = headline_ratios(facts.results["speed"], label)
-        lines.append(
-            f"Speed, {label} over base: prefill {ratios['prefill_tokens_per_second']:.2f} times, "
-            f"decode {ratios['decode_tokens_per_second']:.2f} times."
-        )
+        lines.append(f"Speed, {label} over base: {speed_words(facts.results['speed'], label)}.")
     return lines
 
 

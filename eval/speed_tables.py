@@ -25,6 +25,15 @@ def headline_ratios(speed: Mapping[str, Any], label: str) -> dict[str, Any]:
     return speed["points"][0]["ratios"][label]
 
 
+def speed_words(speed: Mapping[str, Any], label: str) -> str:
+    """'prefill 1.10 times (ideal 1.11), decode ...': a ratio far above the ideal is the machine's noise."""
+    point = speed["points"][0]
+    return ", ".join(
+        f"{name} {point['ratios'][label][rate]:.2f} times (ideal {point['ideal_ratios'][label][rate]:.2f})"
+        for name, rate in RATES.items()
+    )
+
+
 def speed_table(speed: Mapping[str, Any]) -> Table:
     """Every model at the first shape, and each variant over the base beside its ideal ratio."""
     point, labels = speed["points"][0], list(speed["models"])

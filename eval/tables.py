@@ -96,7 +96,8 @@ def gap_table(label: str, facts: Mapping[str, Any]) -> Table:
 
 GAP, VERDICT = 2, 9  # columns of the gap table
 LEGEND = (
-    "points lost: accuracy of the base minus the variant's; kept: share of the accuracy above chance; "
+    "points lost: accuracy of the base minus the variant's; kept: share of the accuracy above chance (of a "
+    "written task: above what the best constant answer, or a number of the prompt, gets); "
     "lost / won: items that only the base / the variant got right; p: exact McNemar test by template, Holm "
     "over the suite; under ... points: whether the whole interval lies below the margin (shown), above it "
     "(refuted) or on both sides (not shown), each row by itself"

@@ -72,7 +72,7 @@ class Zoo:
                     f"({len(vocabulary)} and {len(vocabularies[BASE])} tokens): a gap would mean nothing"
                 )
 
-    def check_positions(self, speed: SpeedConfig) -> None:
+    def check_speed(self, speed: SpeedConfig) -> None:
         """Raise ConfigError if speed cannot be measured: a context too short, a compiler missing."""
         need = max(speed.prompt_tokens) + speed.new_tokens
         for label, source in self.sources.items():
@@ -80,7 +80,8 @@ class Zoo:
             limit = getattr(config.get_text_config(decoder=True), "max_position_embeddings", None)
             if isinstance(limit, int) and 0 < limit < need:
                 raise ConfigError(f"eval.speed: {need} tokens are more than the {limit} positions of {label}")
-            model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None: the repository's own
+            # None: a class of the repository's own
+            model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
             if speed.compile and model_class is not None:
                 try:
                     check_compiles(model_class, self._device)

@@ -33,7 +33,7 @@ def main(
     `show(folder)` prints what the finished folder holds and returns the headline facts for the JSON line.
     `preview(recipe)`, where a stage has one, is what --dry-run does in the place of both.
     """
-    arguments = _parser(stage, has_preview=preview is not None).parse_args()
+    arguments = _parser(stage, has_preview=preview is not None).parse_intermixed_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("fastpath").setLevel(logging.INFO)
     start = time.monotonic()

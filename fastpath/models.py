@@ -120,6 +120,8 @@ def _refuse_quantized(config: Any, folder: Path) -> None:
 
 def load_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model folder. Raises ModelError if there is none."""
+    if not any(folder.glob("*token*")) and not any(folder.glob("vocab*")):
+        raise ModelError(f"{folder}: no usable tokenizer: the folder holds no tokenizer.json")
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)

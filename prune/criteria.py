@@ -158,6 +158,7 @@ def taylor_cost(model: Any, batch: Batch) -> Part:
 
     def hook_of(i: int) -> Callable[[torch.Tensor], None]:
         def hook(weight: torch.Tensor) -> None:
+            assert weight.grad is not None
             of_item_L[i] += (weight.detach() * weight.grad).abs().sum(dtype=torch.float64).cpu()
             weight.grad = None
 

@@ -90,8 +90,8 @@ def _source(part: Any, where: str) -> dict[str, Any]:
     if not isinstance(source.get("model"), str):
         raise ConfigError(f"{where}: `model` must be a name or a folder, got {source.get('model')!r}")
     ends = source.get("layer_range")
-    whole = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
-    if not whole or not 0 <= ends[0] < ends[1]:
+    is_range = isinstance(ends, list) and len(ends) == 2 and all(type(end) is int for end in ends)
+    if not isinstance(ends, list) or not is_range or not 0 <= ends[0] < ends[1]:
         raise ConfigError(f"{where}: layer_range must be [first, end) with 0 <= first < end, got {ends!r}")
     return source
 

@@ -14,7 +14,7 @@ from fastpath.data import Batch, item_batches
 from fastpath.items.catalog import TASKS, generate
 from fastpath.items.item import Item
 from fastpath.models import weights_sha256
-from fastpath.plan import Scores
+from fastpath.plan import Column, Scores
 from fastpath.progress import progress
 from fastpath.runs import step
 from prune.columns import Measured, depth_columns, halvings_of, ratio_column, suite_columns
@@ -75,25 +75,27 @@ def score_blocks(
     function = criterion.ready(model, batches, halvings[0], folder / "scores")
     parts = _measured(model, batches, function, f"scoring {depth} blocks by {config.criterion}", folder)
     sums, tokens, without_first = _joined(parts, len(items))
-    columns: dict[str, Any] = {}
+    columns: dict[str, Column] = {}
+    simple_spans: list[list[float]] = []
     if criterion.spans:
         every_span, of_simple = spans(depth), suite_of == "simple"
         costs = sums[of_simple].sum(0) / tokens[of_simple].sum()
-        columns["simple_spans"] = _by_start(costs, every_span, depth)
+        simple_spans = _by_start(costs, every_span, depth)
         sums = sums[:, [every_span.index((i, i + 1)) for i in range(depth)]]
     if without_first is not None:
         rest = Measured(items, without_first, tokens - 1, halvings).where(suite_of == "simple")
         columns["simple_without_first"] = ratio_column(rest, seed=seed)
     every_item = Measured(items, sums, tokens, halvings)
     suites = {name: every_item.where(suite_of == name) for name in ("simple", "complex", "depth")}
+    columns |= suite_columns(suites["simple"], suites["complex"], seed=seed)
+    columns |= depth_columns(suites["depth"], seed=seed)
     return Scores(
         criterion=config.criterion,
         unit=criterion.unit,
         depth=depth,
         ranked_by=criterion.ranked_by,
         sink=find_sink(model, [batch.to(model.device) for batch in _sample(simple, tokenizer, config)]),
-        **suite_columns(suites["simple"], suites["complex"], seed=seed),
-        **depth_columns(suites["depth"], seed=seed),
+        simple_spans=tuple(map(tuple, simple_spans)),
         **columns,
     )
 

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def with_own_answers(
         for number in worked:
             item = items[number]
             key = digest(item.prompt, weights, json.dumps(SETTINGS, sort_keys=True), length=32)
-            said = step(folder, f"self_answers/{key}.json", lambda item=item: _write(model, tokenizer, item))
+            said = step(folder, f"self_answers/{key}.json", partial(_write, model, tokenizer, item))
             if ends_in_gold(item, said["answer"]):
                 out[number] = replace(item, answer=said["answer"], steps=((0, len(said["answer"])),))
                 right += 1

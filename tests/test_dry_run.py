@@ -131,3 +131,10 @@ def test_errors_are_those_of_a_run(hub):
         planned_tasks(EvalConfig(knowledge=("mmlux",)), seed=0)
     with pytest.raises(ConfigError, match=r"eval\.knowledge: arc_easy is in the simple suite as well"):
         planned_tasks(EvalConfig(simple=("arc_easy",), knowledge=("arc_easy",)), seed=0)
+
+
+def test_dry_run_refuses_what_a_run_refuses_and_takes_its_flag_between_overrides(tmp_path, capsys):
+    recipe = write_recipe(tmp_path / "r.yaml", model=tmp_path / "none", out=tmp_path / "run")
+    assert run_stage("eval", recipe, "eval.complex=[fastpath_chain]", "--dry-run", "eval.depth=[]") == 0
+    assert run_stage("eval", recipe, "--dry-run", "eval.depth=[fastpath_routing]") == 2
+    assert "eval.depth: fastpath_routing is no depth dial" in capsys.readouterr().err

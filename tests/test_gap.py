@@ -1,8 +1,11 @@
 """Rows and gaps: what lm-eval logs is read as it reads it; what is not known is not counted."""
 
+import numpy as np
 import pytest
 
+from eval.gap import at_floor, claim_facts, task_facts
 from eval.run import joined_rows
+from fastpath.stats import items_needed
 
 
 def sample(target, responses, **facts):
@@ -40,7 +43,6 @@ def test_item_of_a_task_with_two_filters_counts_once():
 
 
 def test_interval_has_a_width_where_nothing_differs():
-    from eval.gap import task_facts
 
     rows = [{"id": str(n), "source": str(n), "right": 1.0, "template": str(n)} for n in range(50)]
     side = {"metric": "acc", "kind": "likelihood", "chance": 0.25, "control": [], "rows": rows}
@@ -50,7 +52,6 @@ def test_interval_has_a_width_where_nothing_differs():
 
 
 def test_rows_of_different_items_are_never_paired():
-    from eval.gap import task_facts
     from fastpath.errors import RunError
 
     def side(ids):
@@ -64,9 +65,6 @@ def test_rows_of_different_items_are_never_paired():
 
 def test_a_task_counts_by_either_model_so_that_luck_of_the_base_is_no_gap():
     """Equal models at 28 % where chance is 25 %: judged by the base alone, it would seem to lose 3 points."""
-    import numpy as np
-
-    from eval.gap import at_floor
 
     random, gaps = np.random.default_rng(0), []
     for _ in range(2000):
@@ -78,3 +76,32 @@ def test_a_task_counts_by_either_model_so_that_luck_of_the_base_is_no_gap():
     fell = [1.0] * 69 + [0.0] * 231, [1.0] * 12 + [0.0] * 288
     assert not at_floor(*fell, chance=0.12), "who falls to the floor has lost something"
     assert at_floor([1.0] * 2 + [0.0] * 298, [0.0] * 300, chance=0.0), "2 of 300 is nothing to lose"
+
+
+def test_what_was_kept_is_told_only_where_the_base_is_above_chance():
+    """A share of next to nothing would be a thousand percent."""
+
+    def side(right):
+        rows = [
+            {"id": str(n), "source": str(n), "template": str(n), "right": float(n < right)}
+            for n in range(100)
+        ]
+        return {"metric": "acc", "kind": "likelihood", "chance": 0.25, "control": [], "rows": rows}
+
+    facts = task_facts("t", side(26), side(60), seed=0)
+    assert not facts["floor"] and "retention_above_chance" not in facts
+    assert task_facts("t", side(75), side(50), seed=0)["retention_above_chance"] == pytest.approx(0.5)
+
+
+def test_items_needed_are_those_of_independent_items_with_this_interval():
+
+    random = np.random.default_rng(0)
+    right = random.random(2000) < 0.7
+    other = np.where(random.random(2000) < 0.2, random.random(2000) < 0.7, right)
+
+    def side(values):
+        rows = [{"id": str(n), "template": str(n), "right": float(v)} for n, v in enumerate(values)]
+        return {"t": {"rows": rows}}
+
+    claim = claim_facts(side(right), side(other), margin=0.02, floors=[], seed=0)
+    assert claim["items_needed"] == pytest.approx(items_needed(claim["discordance"], 0.02), rel=0.15)

@@ -1,17 +1,12 @@
 """A model is named by folder, .gguf, hub id or embedded name; what cannot be read is refused in one line."""
 
-import http.server
 import json
 import shutil
-import threading
-from functools import partial
 from pathlib import Path
 
 import gguf
 import pytest
 import torch
-from huggingface_hub import constants
-from huggingface_hub.utils import close_session
 from safetensors.torch import load_file, save_file
 from tiny import byte_tokenizer, tiny_llama, write_tiny
 from transformers import AutoModelForCausalLM
@@ -208,104 +203,6 @@ def test_embedded_package_that_is_not_installed_says_how(monkeypatch):
         locate("embedded:absent")
 
 
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub's protocol as a snapshot download speaks, over a folder."""
-
-    commit = "c0ffee" + "0" * 34
-
-    def __init__(self, folder, asked, *args):
-        self.folder, self.asked = folder, asked
-        super().__init__(*args)
-
-    def do_GET(self):
-        self.asked.append(self.path)
-        if self.path.startswith("/api/models/team/tiny/revision/"):
-            files = [
-                {"rfilename": str(p.relative_to(self.folder))} for p in self.folder.rglob("*") if p.is_file()
-            ]
-            return self.answer(
-                json.dumps({"id": "team/tiny", "sha": self.commit, "siblings": files}).encode()
-            )
-        if self.path.startswith(f"/api/models/team/tiny/tree/{self.commit}"):
-            files = [p for p in self.folder.rglob("*") if p.is_file()]
-            rows = [
-                {
-                    "type": "file",
-                    "path": str(p.relative_to(self.folder)),
-                    "size": p.stat().st_size,
-                    "oid": p.name,
-                }
-                for p in files
-            ]
-            return self.answer(json.dumps(rows).encode())
-        file = self.folder / self.path.partition(f"/resolve/{self.commit}/")[2]
-        if "/resolve/" in self.path and file.is_file():
-            return self.answer(file.read_bytes(), etag=file.name)
-        self.send_response(404)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    do_HEAD = do_GET
-
-    def answer(self, body, etag=None):
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        if etag:
-            self.send_header("ETag", f'"{etag}"')
-            self.send_header("X-Repo-Commit", self.commit)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A hub on loopback that has team/tiny, with a pickle, a script and a nested copy beside the weights."""
-    folder = write_tiny(tmp_path / "repo")
-    for extra in ("pytorch_model.bin", "modeling_tiny.py", "original/consolidated.safetensors"):
-        (folder / extra).parent.mkdir(exist_ok=True)
-        (folder / extra).write_bytes(b"never")
-    asked: list[str] = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, folder, asked))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    template = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    close_session()
-    yield asked
-    server.shutdown()
-    close_session()
-
-
-def test_hub_id_is_downloaded_at_its_commit_without_pickles_or_code(hub, tmp_path):
-    source = locate("team/tiny", revision="main")
-    assert source.revision == Hub.commit
-    assert source.folder.name == Hub.commit
-    got = {str(p.relative_to(source.folder)) for p in source.folder.rglob("*") if p.is_file()}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= got
-    assert not any(p.endswith((".bin", ".py")) or "/" in p for p in got)
-    assert torch.equal(logits(load_model(source.folder, dtype="auto")), logits(tiny_llama()))
-    assert not any("bin" in path or path.endswith(".py") for path in hub)
-
-
-def test_downloaded_model_is_found_again_without_a_network(hub, tmp_path, monkeypatch):
-    first = locate("team/tiny")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert locate("team/tiny") == first
-
-
-def test_hub_id_that_does_not_exist_is_one_line(hub):
-    with pytest.raises(
-        ModelError, match=r"^team/none \(revision main\): not a local folder and not available"
-    ):
-        locate("team/none")
-
-
 def test_auto_dtype_is_float32_where_bf16_is_slow(monkeypatch):
     config = ModelConfig(name="a/b", device="cpu")
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
@@ -343,3 +240,9 @@ def test_lineage_of_a_folder_older_than_repairs_says_that_there_was_none(tmp_pat
     assert data.pop("repair") == "linear"
     (tmp_path / "lineage.json").write_text(json.dumps(data))
     assert Lineage.read(tmp_path).repair == "none"
+
+
+def test_folder_without_a_tokenizer_says_what_it_lacks(tmp_path):
+    tiny_llama().save_pretrained(tmp_path / "m")
+    with pytest.raises(ModelError, match=r"no usable tokenizer: the folder holds no tokenizer.json"):
+        load_tokenizer(tmp_path / "m")

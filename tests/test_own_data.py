@@ -73,6 +73,7 @@ def test_user_s_own_requests_are_suites_of_their_own(base, tmp_path):
         (CHOICE | {"choices": ["billing"]}, "line 2: choices must be two texts or more"),
         (CHOICE | {"prompt": 3}, "line 2: 'prompt' must be text"),
         (CHOICE | {"hint": "x"}, "line 2: unknown key 'hint'"),
+        ({"prompt": "p", "anwser": "a", "suite": "simple"}, "line 2: unknown key 'anwser'; known: answer"),
     ],
 )
 def test_faulty_line_of_own_data_is_named(tmp_path, row, message):

@@ -119,9 +119,9 @@ def test_a_compiler_that_fails_is_one_line(no_compiler):
 def test_without_a_compiler_an_evaluation_is_refused_before_any_work(no_compiler, tmp_path):
     sources = {"base": locate(str(write_tiny(tmp_path / "model")))}
     zoo = Zoo(sources, dtype=torch.float32, device=torch.device("cpu"), trust=False)
-    zoo.check_positions(SpeedConfig())
+    zoo.check_speed(SpeedConfig())
     with pytest.raises(ConfigError, match="^eval.speed.compile: " + REFUSAL.format("cpu")):
-        zoo.check_positions(SpeedConfig(compile=True))
+        zoo.check_speed(SpeedConfig(compile=True))
 
 
 def test_the_clock_gives_the_time_between_marks(monkeypatch):
