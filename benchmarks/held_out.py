@@ -69,7 +69,8 @@ def worked_item(row: Mapping[str, Any]) -> Item | None:
         return None
     return Item(
         task="gsm8k", suite="complex", split="evaluation",
-        prompt=f"Question: {row['question'].strip()}\nAnswer:", choices=(), answer=answer, steps=steps, k=len(steps), template=row["id"],
+        prompt=f"Question: {row['question'].strip()}\nAnswer:", choices=(),
+        answer=answer, steps=steps, k=len(steps), template=row["id"],
     )  # fmt: skip
 
 

@@ -94,7 +94,7 @@ class Bench:
         start, sizes = time.perf_counter(), self.options.drops
         if chooser in CHOOSERS:
             scores = self._scores(criterion, items, folder / criterion)
-            drops = {size: CHOOSERS[chooser](scores, size, ())[0] for size in sizes}
+            drops = {size: CHOOSERS[chooser](scores, size, ()).drop for size in sizes}
         else:
             config = self.config.model_copy(update={"chooser": chooser})
             (folder / chooser).mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,9 @@ class Point(_Data):
     """Of the cut model, embeddings included."""
     predicted_prefill_ratio: float
     """Speed of the prefill over the base's, if all blocks take the same time and nothing else does."""
+    runners_up: tuple[tuple[int, ...], ...] = ()
+    """The next cheapest drop sets of this size, as far as the search knows: candidates for a distillation,
+    after which the order may be another."""
     measured_ratio: float | None = None
     """Speed of a short prefill and decode over the base's, on the machine of the run; null: not measured."""
 

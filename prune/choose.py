@@ -10,20 +10,23 @@ from fastpath.config import PruneConfig
 from fastpath.errors import ConfigError
 from fastpath.frontier import Frontier, Point
 from fastpath.plan import Plan, Scores
-from prune.search import Found
+from prune.search import RUNNERS_UP, Found, found
 
 
-def lowest(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple[int, ...], float]:
-    """The `num_drop` blocks that rank lowest, wherever they are, and the sum of their costs."""
+def lowest(scores: Scores, num_drop: int, protect: Collection[int]) -> Found:
+    """The `num_drop` blocks that rank lowest, wherever they are; the cost is the sum of theirs."""
     cost = scores.ranking.cost
     free = sorted((i for i in range(scores.depth) if i not in protect), key=lambda i: (cost[i], i))
-    drop = tuple(sorted(free[:num_drop]))
-    return drop, sum(cost[i] for i in drop)
+    best, rest = free[:num_drop], free[num_drop:]
+    # The second and the third cheapest sum differ from the first by one block.
+    swapped = [[*(set(best) - {out}), new] for out in best for new in rest[:RUNNERS_UP]]
+    first, *others = ((sum(cost[i] for i in sorted(drop)), sorted(drop)) for drop in [best, *swapped])
+    return found([first, *sorted(others)])
 
 
-def span(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple[int, ...], float]:
+def span(scores: Scores, num_drop: int, protect: Collection[int]) -> Found:
     """The contiguous run of `num_drop` blocks that ranks lowest: by the span's own cost, else by the sum."""
-    best: tuple[float, int] | None = None
+    runs: list[tuple[float, Collection[int]]] = []
     for start in range(scores.depth - num_drop + 1):
         run = range(start, start + num_drop)
         if set(run) & set(protect):
@@ -32,16 +35,15 @@ def span(scores: Scores, num_drop: int, protect: Collection[int]) -> tuple[tuple
             cost = scores.simple_spans[start][num_drop - 1]
         else:
             cost = sum(scores.ranking.cost[i] for i in run)
-        if best is None or (cost, start) < best:
-            best = (cost, start)
-    if best is None:
+        runs.append((cost, run))
+    if not runs:
         raise ConfigError(
             f"prune.drop: no run of {num_drop} blocks is free of the protected {sorted(protect)}"
         )
-    return tuple(range(best[1], best[1] + num_drop)), best[0]
+    return found(sorted(runs, key=lambda pair: pair[0]))  # stable: of equal costs the earlier run
 
 
-CHOOSERS: dict[str, Callable[[Scores, int, Collection[int]], tuple[tuple[int, ...], float]]] = {
+CHOOSERS: dict[str, Callable[[Scores, int, Collection[int]], Found]] = {
     "lowest": lowest,
     "span": span,
 }
@@ -50,7 +52,7 @@ CHOOSERS: dict[str, Callable[[Scores, int, Collection[int]], tuple[tuple[int, ..
 def from_scores(scores: Scores, config: PruneConfig, num_drop: int) -> list[Found]:
     """What the recipe's chooser takes for each of 1..num_drop blocks."""
     chooser = CHOOSERS[config.chooser]
-    return [Found(*chooser(scores, size, config.protect)) for size in range(1, num_drop + 1)]
+    return [chooser(scores, size, config.protect) for size in range(1, num_drop + 1)]
 
 
 def how_many(config: PruneConfig, sizes: Sequence[int], *, others: int) -> int:

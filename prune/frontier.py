@@ -83,6 +83,7 @@ def make_frontier(
             complex=complex_rise,
             parameters=whole - sum(sizes[i] for i in plan.drop),
             predicted_prefill_ratio=scores.depth / (scores.depth - len(plan.drop)),
+            runners_up=plan.others,
             measured_ratio=speed_ratio(model, plan.drop) if config.measure_speed else None,
         )
         for plan, rise, complex_rise in zip(found, *rises, strict=True)

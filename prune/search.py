@@ -7,9 +7,11 @@ the costs it was told before, a killed search goes on as if nothing had happened
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+RUNNERS_UP = 2
+"""Drop sets kept beside the best of each size: a distillation may turn their order around."""
 Drop = frozenset[int]
 Costs = Callable[[list[Drop], int], list[float]]
 """The cost of each drop set; inf may stand for one that is not among the so many cheapest of them."""
@@ -17,10 +19,18 @@ Costs = Callable[[list[Drop], int], list[float]]
 
 @dataclass(frozen=True)
 class Found:
-    """The best drop set that a search found for one number of blocks."""
+    """The best drop set that a search found for one number of blocks, and the next best."""
 
     drop: tuple[int, ...]
     cost: float
+    others: tuple[tuple[int, ...], ...] = ()
+    """Up to RUNNERS_UP more, the cheapest first: those whose cost the search came to know."""
+
+
+def found(ranked: Sequence[tuple[float, Collection[int]]]) -> Found:
+    """The first of some (cost, drop set) pairs, cheapest first, with those after it."""
+    (cost, best), *rest = ranked[: 1 + RUNNERS_UP]
+    return Found(tuple(sorted(best)), cost, tuple(tuple(sorted(drop)) for _, drop in rest))
 
 
 @dataclass
@@ -40,9 +50,9 @@ class Ledger:
         return sorted(drops & self.known.keys(), key=lambda drop: (self.known[drop], sorted(drop)))[:num]
 
     def best(self, size: int) -> Found:
-        """The cheapest drop set of this size that was ever asked for."""
-        (drop,) = self.cheapest([d for d in self.known if len(d) == size], 1)
-        return Found(tuple(sorted(drop)), self.known[drop])
+        """The cheapest drop sets of this size that were ever asked for."""
+        drops = self.cheapest([d for d in self.known if len(d) == size], 1 + RUNNERS_UP)
+        return found([(self.known[drop], drop) for drop in drops])
 
 
 def greedy(costs: Costs, free: Sequence[int], num_drop: int) -> list[Found]:
@@ -60,13 +70,13 @@ def beam(costs: Costs, free: Sequence[int], num_drop: int, *, width: int) -> lis
 
 def beam_of(ledger: Ledger, free: Sequence[int], num_drop: int, *, width: int) -> list[Found]:
     """`beam`, on what a ledger knows already."""
-    carried, path, found = [Drop()], Drop(), []
+    carried, path, best = [Drop()], Drop(), []
     for size in range(1, num_drop + 1):
         children = [drop | {i} for drop in [*carried, path] for i in free if i not in drop]
         carried = ledger.cheapest(children, width)
         path = carried[0] if width == 1 else _cheapest_child(ledger, path, free)
-        found.append(ledger.best(size))
-    return found
+        best.append(ledger.best(size))
+    return best
 
 
 def _cheapest_child(ledger: Ledger, parent: Drop, free: Sequence[int]) -> Drop:
@@ -91,8 +101,8 @@ def evolution(
     """
     ledgers = [Ledger(c) for c in costs]
     start = beam_of(ledgers[-1], free, num_drop, width=1)
-    for size, found in enumerate(start, 1):
-        rng, parent = random.Random(f"{seed}/{size}"), Drop(found.drop)
+    for size, greedy_one in enumerate(start, 1):
+        rng, parent = random.Random(f"{seed}/{size}"), Drop(greedy_one.drop)
         for _ in range(generations):
             children = _children(parent, free, ledgers[-1].known, rng, offspring)
             for ledger in ledgers[:-1]:

@@ -1,6 +1,7 @@
 """Choosers take the cheapest on the simple items, by hand-derived cases."""
 
 import json
+from itertools import combinations
 
 import pytest
 
@@ -36,6 +37,19 @@ def test_lowest_takes_the_cheapest_blocks_wherever_they_are():
     plan = choose(scores((5.0, 1.0, 4.0, 0.5, 3.0)), PruneConfig(drop=2))
     assert plan.drop == (1, 3)
     assert plan.cost == 1.5
+
+
+@pytest.mark.parametrize("num_drop", [1, 2, 3, 4])
+def test_lowest_keeps_the_next_two_cheapest_sums_of_all(num_drop):
+    costs = (0.3, 5.0, 0.11, 2.0, 0.7, 1.3)
+    plan = choose(scores(costs), PruneConfig(drop=num_drop, protect=(2,)))
+    every = sorted(combinations((0, 1, 3, 4, 5), num_drop), key=lambda drop: sum(costs[i] for i in drop))
+    assert [plan.drop, *plan.others] == every[:3]
+
+
+def test_span_keeps_the_next_two_runs():
+    plan = choose(scores((0.0, 9.0, 2.0, 2.0, 0.1)), PruneConfig(drop=2, chooser="span"))
+    assert plan.others == ((2, 3), (0, 1))
 
 
 def test_equal_costs_take_the_earlier_block_so_that_a_rerun_chooses_the_same():

@@ -173,3 +173,9 @@ def test_blocks_that_do_nothing_are_found_in_a_model(search):
     )
     assert found[-1].drop == planted
     assert found[-1].cost < 1e-9
+
+
+def test_runners_up_are_the_next_cheapest_that_the_search_knows():
+    blocks = (0.4, 0.1, 0.3, 0.2)
+    best = greedy(lambda drops, _: [sum(blocks[i] for i in drop) for drop in drops], range(4), 2)
+    assert [(f.drop, f.others) for f in best] == [((1,), ((3,), (2,))), ((1, 3), ((1, 2), (0, 1)))]
