@@ -39,7 +39,8 @@ class PruneConfig(Section):
     drop: Annotated[int, Field(ge=1)] | None = None
     """Number of blocks to drop. Give exactly one of drop, speedup, max_simple_nats, parameters and plan."""
     speedup: Annotated[float, Field(gt=1)] | None = None
-    """Drop the fewest blocks that make the prefill so many times faster (predicted, unless measured)."""
+    """Drop the fewest blocks that make the model so many times faster: its prefill as predicted by the number
+    of blocks, or with measure_speed a short prompt and a few tokens after it."""
     max_simple_nats: Annotated[float, Field(gt=0)] | None = None
     """Drop the most blocks, up to a third, that cost at most this in nats per simple answer token."""
     parameters: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -79,7 +80,8 @@ class PruneConfig(Section):
     items_per_level: int = Field(default=4, ge=2)
     """Calibration items of each level k of a depth dial."""
     self_answers: bool = False
-    """Worked calibration items carry the base model's own answer where it is right."""
+    """Worked calibration items carry the base model's own answer where it is right (a repair is fitted on the
+    reference answers)."""
     protect: tuple[int, ...] = ()
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)
@@ -94,6 +96,14 @@ class PruneConfig(Section):
             raise ValueError(
                 "give exactly one of drop, speedup, max_simple_nats, parameters and plan (null unsets one)"
             )
+
+        def is_set(key: str) -> bool:
+            return getattr(self, key) != type(self).model_fields[key].default
+
+        if self.plan is not None:
+            for key in ("criterion", "chooser", "complex_weight", "self_answers", "measure_speed"):
+                if is_set(key):
+                    raise ValueError(f"{key}: a plan that is given is cut as it stands; unset this or plan")
         if self.complex_weight and self.chooser in ("lowest", "span"):
             raise ValueError(f"complex_weight: {self.chooser!r} ranks by the criterion alone")
         for key, chooser in (
@@ -101,8 +111,12 @@ class PruneConfig(Section):
             ("generations", "evolution"),
             ("offspring", "evolution"),
         ):
-            if getattr(self, key) != type(self).model_fields[key].default and self.chooser != chooser:
+            if is_set(key) and self.chooser != chooser:
                 raise ValueError(f"{key}: is for the chooser {chooser!r}, not for {self.chooser!r}")
+        for key in ("simple_tasks", "complex_tasks", "depth_tasks"):
+            tasks = getattr(self, key)
+            if twice := [task for task in tasks if tasks.count(task) > 1]:
+                raise ValueError(f"{key}: {twice[0]!r} stands there twice")
         return self
 
 

@@ -5,6 +5,7 @@ How far a frontier has to go, and which of its points the recipe asks for.
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 
 from fastpath.config import PruneConfig
 from fastpath.errors import ConfigError
@@ -36,10 +37,6 @@ def span(scores: Scores, num_drop: int, protect: Collection[int]) -> Found:
         else:
             cost = sum(scores.ranking.cost[i] for i in run)
         runs.append((cost, run))
-    if not runs:
-        raise ConfigError(
-            f"prune.drop: no run of {num_drop} blocks is free of the protected {sorted(protect)}"
-        )
     return found(sorted(runs, key=lambda pair: pair[0]))  # stable: of equal costs the earlier run
 
 
@@ -67,6 +64,8 @@ def how_many(config: PruneConfig, sizes: Sequence[int], *, others: int) -> int:
             raise ConfigError(f"prune.protect: no block {block}; blocks are 0..{depth - 1}")
     free = sorted(size for i, size in enumerate(sizes) if i not in config.protect)
     most = min(len(free), depth - 1)
+    if config.chooser == "span":
+        most = min(most, longest_run(depth, config.protect))
     if config.drop is not None:
         num_drop, key = config.drop, "drop"
     elif config.speedup is not None:
@@ -81,11 +80,18 @@ def how_many(config: PruneConfig, sizes: Sequence[int], *, others: int) -> int:
         num_drop, key = min(most, max(1, math.ceil(depth / 3))), "max_simple_nats"
     if num_drop >= depth:
         raise ConfigError(f"prune.{key}: {num_drop} of {depth} blocks leaves nothing; at most {depth - 1}")
-    if num_drop > len(free):
+    if num_drop > most:
+        row = " in a row" if config.chooser == "span" else ""
         raise ConfigError(
-            f"prune.{key}: {num_drop} blocks, but only {len(free)} of {depth} are not protected"
+            f"prune.{key}: {num_drop} blocks{row}, but only {most} of {depth} are not protected{row}"
         )
     return num_drop
+
+
+def longest_run(depth: int, protect: Collection[int]) -> int:
+    """Most neighbouring blocks none of which is protected."""
+    ends = [-1, *sorted(protect), depth]
+    return max(after - before - 1 for before, after in pairwise(ends))
 
 
 def pick(frontier: Frontier, config: PruneConfig) -> Point:

@@ -88,6 +88,7 @@ def test_protected_blocks_stay(chooser):
         ({"drop": 4}, "prune.drop: 4 of 4 blocks leaves nothing; at most 3"),
         ({"drop": 9}, "prune.drop: 9 of 4"),
         ({"drop": 3, "protect": (0, 1)}, "prune.drop: 3 blocks, but only 2 of 4 are not protected"),
+        ({"drop": 3, "protect": (1,), "chooser": "span"}, "prune.drop: 3 blocks in a row, but only 2 of 4"),
         ({"drop": 1, "protect": (4,)}, "prune.protect: no block 4; blocks are 0..3"),
         ({"speedup": 5.0}, "prune.speedup: 4 of 4 blocks leaves nothing"),
         ({"parameters": 0.1}, "prune.parameters: 4 of 4 blocks leaves nothing"),
@@ -110,6 +111,7 @@ def test_impossible_size_names_the_key(config, message):
         ({"parameters": 0.74}, 5),
         ({"max_simple_nats": 0.1}, 4),  # a third
         ({"max_simple_nats": 0.1, "protect": tuple(range(10))}, 2),
+        ({"max_simple_nats": 0.1, "protect": (3, 6, 10), "chooser": "span"}, 3),
     ],
 )
 def test_frontier_goes_as_far_as_the_recipe_needs(config, num_drop):
@@ -168,8 +170,3 @@ def test_frontier_edited_into_nonsense_is_refused(drop, tmp_path):
     (tmp_path / "f.json").write_text(json.dumps(data))
     with pytest.raises(RunError, match=r"not a frontier: .*delete it"):
         read_frontier(tmp_path / "f.json")
-
-
-def test_span_that_nothing_leaves_room_for_is_an_error():
-    with pytest.raises(ConfigError, match="no run of 2 blocks is free of the protected"):
-        choose(scores((0.0, 1.0, 2.0)), PruneConfig(drop=2, chooser="span", protect=(1,)))

@@ -65,6 +65,14 @@ def test_schema_accepts_what_recipes_say():
             "prune: beam_width: is for the chooser 'beam', not for 'greedy'",
         ),
         (
+            {"prune": {"plan": "plan.json", "criterion": "kl"}},
+            "prune: criterion: a plan that is given is cut as it stands",
+        ),
+        (
+            {"prune": {"drop": 2, "simple_tasks": ["doc_type", "doc_type"]}},
+            "prune: simple_tasks: 'doc_type' stands there twice",
+        ),
+        (
             {"prune": {"drop": 2, "criterion": "magic"}},
             "prune.criterion: input should be 'cosine', 'norm_ratio', 'angular'",
         ),
