@@ -1,8 +1,8 @@
 """How much memory pruning a 1.7B-class model takes on a CPU: `python benchmarks/big_model.py` (about 6 min).
 
 A Llama of SmolLM2-1.7B's shape with random float32 weights (6.4 GiB) is made on the spot, then
-`python -m prune` scores all its blocks by ablation on 2 items a task, drops 6 and exports, in a process of its
-own that is watched. A row a phase, and one JSON line.
+`python -m prune` scores all its blocks by ablation on 2 items a task, drops 6 and exports, in a process of
+its own that is watched. A row a phase, and one JSON line.
 
 resident: physical memory of the process, with the pages of the weights' files that it maps, which the system
 may drop at any time. anonymous: without them; what it must find room for. swap: of it, put out to disk.
@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # run from a checkout, as it stands
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
 
 from fastpath.cli import guarded
+
+ROOT = Path(__file__).parents[1]
 
 BUDGET_GIB = 20.0
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -63,7 +64,7 @@ def make_model(folder: Path, *, depth: int) -> None:
 
 
 def watched(command: list[str], folder: Path, *, log: Path) -> dict[str, dict[str, float]]:
-    """Run a command that fills `folder`; the seconds and most GiB of every phase, and its major page faults."""
+    """Run a command that fills `folder`; the seconds, most GiB and major page faults of every phase."""
     phases: dict[str, dict[str, float]] = {}
     with log.open("w") as said:
         process = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)

@@ -14,6 +14,7 @@ from fastpath.plan import Plan, Scores, read_plan, read_scores
 from fastpath.plots import cost_figure, svg_text
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
 from fastpath.sources import locate
+from fastpath.team import Team
 from prune.choose import how_many, pick, plan_of
 from prune.export import export_model
 from prune.frontier import block_sizes, make_frontier
@@ -32,11 +33,13 @@ def run(recipe: Recipe) -> Path:
     """
     config = recipe.prune or PruneConfig(drop=1)
     _check_tasks(config)
+    device = pick_device(recipe.model)
+    team = Team.launched(device)
     with stage_folder(recipe, "prune") as out:
         if is_done(out):
+            team.tell(None)
             log.info("%s: already done; this is the saved result", out)
             return out
-        device = pick_device(recipe.model)
         dtype, reason = pick_dtype(recipe.model, device)
         log.info("prune: %s, computing in %s on %s (%s)", recipe.model.name, str(dtype)[6:], device, reason)
         trust = recipe.model.trust_remote_code
@@ -55,9 +58,17 @@ def run(recipe: Recipe) -> Path:
             (given, None)
             if given
             else searched_plan(
-                model, tokenizer, config, num_drop, seed=recipe.seed, source=source.folder, folder=out
+                model,
+                tokenizer,
+                config,
+                num_drop,
+                seed=recipe.seed,
+                source=source.folder,
+                folder=out,
+                team=team,
             )
         )
+        team.tell(None)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
         write_text(out / "mergekit.yaml", mergekit_yaml(plan, source))
@@ -72,23 +83,26 @@ def run(recipe: Recipe) -> Path:
 
 
 def searched_plan(
-    model: Any, tokenizer: Any, config: PruneConfig, num_drop: int, *, seed: int, source: Path, folder: Path
+    model: Any,
+    tokenizer: Any,
+    config: PruneConfig,
+    num_drop: int,
+    *,
+    seed: int,
+    source: Path,
+    folder: Path,
+    team: Team,
 ) -> tuple[Plan, Scores]:
     """Score the blocks, search up to `num_drop` of them, and pick the point that the recipe asks for."""
-
-    def make_scores() -> Any:
-        return score_blocks(model, tokenizer, config, seed=seed, source=source, folder=folder).model_dump()
-
-    step(folder, "scores.json", make_scores)
+    team.tell(source)
+    shared: dict[str, Any] = {"seed": seed, "source": source, "folder": folder, "team": team}
+    step(folder, "scores.json", lambda: score_blocks(model, tokenizer, config, **shared).model_dump())
     scores = read_scores(folder / "scores.json")
-
-    def frontier_of() -> Any:
-        made = make_frontier(
-            model, tokenizer, config, scores, num_drop, seed=seed, source=source, folder=folder
-        )
-        return made.model_dump()
-
-    step(folder, "frontier.json", frontier_of)
+    step(
+        folder,
+        "frontier.json",
+        lambda: make_frontier(model, tokenizer, config, scores, num_drop, **shared).model_dump(),
+    )
     frontier = read_frontier(folder / "frontier.json")
     return plan_of(pick(frontier, config), frontier), scores
 
