@@ -1,4 +1,4 @@
-"""How much memory pruning a 1.7B-class model takes on a CPU: `python benchmarks/big_model.py` (about 6 min).
+"""How much memory pruning a 1.7B-class model takes on a CPU: `python benchmarks/big_model.py` (15 min).
 
 A Llama of SmolLM2-1.7B's shape with random float32 weights (6.4 GiB) is made on the spot, then
 `python -m prune` scores all its blocks by ablation on 2 items a task, drops 6 and exports, in a process of
@@ -50,6 +50,7 @@ def make_model(folder: Path, *, depth: int) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from fastpath.models import load_tokenizer
+    from fastpath.quiet import quiet
     from fastpath.sources import locate
 
     torch.manual_seed(0)
@@ -58,7 +59,8 @@ def make_model(folder: Path, *, depth: int) -> None:
         num_hidden_layers=depth, num_attention_heads=32, num_key_value_heads=32,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
-    model.save_pretrained(folder, max_shard_size="2GB")
+    with quiet():
+        model.save_pretrained(folder, max_shard_size="2GB")
     load_tokenizer(locate("embedded:smollm2-135m-instruct").folder).save_pretrained(folder)
     print(f"{sum(p.numel() for p in model.parameters()) / 1e9:.2f} billion parameters", flush=True)
 

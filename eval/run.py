@@ -42,6 +42,10 @@ def run(recipe: Recipe) -> Path:
     """
     config = recipe.eval or EvalConfig()
     check_engine(config.engine)
+    if recipe.model.device_map != "none":
+        raise ConfigError(
+            "model.device_map: eval holds each model on one device; model.device_map=none works"
+        )
     device = pick_device(recipe.model)
     team = Team.launched(device)
     suites = load_suites(config, seed=recipe.seed)

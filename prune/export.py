@@ -34,6 +34,7 @@ def export_model(
     *,
     seed: int,
     trust: bool,
+    device_map: str = "none",
 ) -> Plan:
     """Cut the weights as they are stored (not as they were computed with), save, check what was saved, mend.
 
@@ -41,7 +42,13 @@ def export_model(
     """
 
     def load_saved() -> Any:
-        return load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
+        return load_model(
+            unfinished,
+            dtype=model.dtype,
+            device=model.device,
+            device_map=device_map,
+            trust_remote_code=trust,
+        )
 
     with new_folder(folder) as unfinished:
         save_cut(source.folder, tokenizer, plan, unfinished, trust=trust)

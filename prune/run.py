@@ -35,6 +35,8 @@ def run(recipe: Recipe) -> Path:
     _check_tasks(config)
     device = pick_device(recipe.model)
     team = Team.launched(device)
+    if recipe.model.device_map != "none":
+        check_spread(config, team)
     with stage_folder(recipe, "prune") as out:
         if is_done(out):
             team.tell(None)
@@ -45,7 +47,10 @@ def run(recipe: Recipe) -> Path:
         trust = recipe.model.trust_remote_code
         source = locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)
         tokenizer = load_tokenizer(source.folder, trust_remote_code=trust)
-        model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
+        spread = recipe.model.device_map
+        model = load_model(
+            source.folder, dtype=dtype, device=device, device_map=spread, trust_remote_code=trust
+        )
         check_tokenizer(model, tokenizer, source.folder)
         sizes = block_sizes(model)
         given = given_plan(config, depth=len(sizes)) if config.plan else None
@@ -76,7 +81,9 @@ def run(recipe: Recipe) -> Path:
             write_text(out / "scores.svg", svg_text(cost_figure(scores, plan.drop), name="scores"))
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
         made = out / "model"
-        plan = export_model(model, tokenizer, source, plan, config, made, seed=recipe.seed, trust=trust)
+        plan = export_model(
+            model, tokenizer, source, plan, config, made, seed=recipe.seed, trust=trust, device_map=spread
+        )
         write_json(out / "plan.json", plan.model_dump())
         finish(out)
     return out
@@ -116,6 +123,21 @@ def checked_plan(path: Path, chosen: Plan, scores: Scores | None) -> Plan:
         cost = sum(scores.ranking.cost[i] for i in plan.drop) if scores else None
         plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
     return plan.model_copy(update={"repair": None})
+
+
+def check_spread(config: PruneConfig, team: Team) -> None:
+    """Raise ConfigError for what needs all weights of the model on one device."""
+    for key, idle in (("criterion", config.criterion != "taylor"), ("repair", config.repair == "none"),
+                      ("measure_speed", not config.measure_speed)):  # fmt: skip
+        if not idle:
+            raise ConfigError(
+                f"prune.{key}: {getattr(config, key)!r} needs the whole model on one device; "
+                "choose another, or model.device_map=none"
+            )
+    if team.size > 1:
+        raise ConfigError(
+            f"model.device_map: one process spreads the model, {team.size} were started; use either"
+        )
 
 
 def _check_tasks(config: PruneConfig) -> None:
