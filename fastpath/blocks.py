@@ -56,9 +56,15 @@ def find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 def tap(model: PreTrainedModel, see: Callable[[int, Tensor, Tensor], Any]) -> Iterator[None]:
     """Inside the context every forward pass calls `see(i, before_BTD, after_BTD)` at each block i.
 
-    Hooks, not output_hidden_states: its last entry is after the final norm.
+    Hooks, not output_hidden_states: its last entry is after the final norm. Wherever a device map has put the
+    block, both streams come where the model's inputs are.
     """
-    with _hooked(model, see=lambda i, before_BTD, after_BTD, rest: see(i, before_BTD, after_BTD)):
+    device = model.device
+
+    def seen(i: int, before_BTD: Tensor, after_BTD: Tensor, _: tuple | None) -> None:
+        see(i, before_BTD.to(device), after_BTD.to(device))
+
+    with _hooked(model, see=seen):
         yield
 
 

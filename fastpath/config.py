@@ -29,8 +29,17 @@ class ModelConfig(Section):
     """Type to compute in; auto is what this device computes fastest without losing accuracy."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto spreads a model that is larger than one device over all GPUs, then host memory, then disk, as
+    transformers does; for the stage prune."""
     trust_remote_code: bool = False
     """Run Python code that the model's repository carries."""
+
+    @model_validator(mode="after")
+    def _one_choice_of_devices(self) -> Self:
+        if self.device_map != "none" and self.device != "auto":
+            raise ValueError(f"device_map: {self.device_map!r} chooses the devices; leave device at auto")
+        return self
 
 
 class PruneConfig(Section):
@@ -64,7 +73,8 @@ class PruneConfig(Section):
     offspring: int = Field(default=16, ge=1)
     """New plans of each generation."""
     stream_gib: float = Field(default=2.0, ge=0)
-    """Memory for streams that a search would else compute again (on a GPU, as much on the host as well)."""
+    """Memory for streams that a search would else compute again, in each process (on a GPU, as much on the
+    host as well)."""
     measure_speed: bool = False
     """Measure on this machine how much faster each plan of the frontier is."""
     simple_tasks: tuple[str, ...] = ("doc_type", "date_pick", "routing", "field_lookup", "one_hop")

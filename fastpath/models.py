@@ -75,10 +75,12 @@ def load_model(
     *,
     dtype: torch.dtype | str,
     device: torch.device | str = "cpu",
+    device_map: str | dict[str, Any] = "none",
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """A causal language model in eval mode, every weight read from `folder`; dtype "auto" is the stored one.
 
+    `device_map`, unless "none", is transformers' own: it spreads the blocks, and `device` does not count.
     Raises ModelError if it is quantised, not causal, or if weights are missing.
     """
     try:
@@ -89,6 +91,7 @@ def load_model(
                 folder,
                 config=config,
                 dtype=dtype,
+                device_map=None if device_map == "none" else device_map,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
@@ -103,7 +106,13 @@ def load_model(
         raise ModelError(
             f"{folder}: {len(info['missing_keys'])} weights are missing, {min(info['missing_keys'])} first"
         )
-    return model.to(device).eval()
+    if device_map == "none":
+        return model.to(device).eval()
+    if model.device.type == "meta":  # where its inputs go
+        raise ModelError(
+            f"{folder}: not even the embeddings fit the first device; model.device_map: none works"
+        )
+    return model.eval()
 
 
 def _refuse_quantized(config: Any, folder: Path) -> None:

@@ -34,6 +34,7 @@ def export_model(
     *,
     seed: int,
     trust: bool,
+    device_map: str = "none",
 ) -> Plan:
     """Cut the weights as they are stored (not as they were computed with), save, check what was saved, mend.
 
@@ -41,23 +42,30 @@ def export_model(
     """
 
     def load_saved() -> Any:
-        return load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
+        return load_model(
+            unfinished,
+            dtype=model.dtype,
+            device=model.device,
+            device_map=device_map,
+            trust_remote_code=trust,
+        )
 
-    cut = keep_blocks(load_model(source.folder, dtype="auto", trust_remote_code=trust), plan.keep)
     with new_folder(folder) as unfinished:
-        save_model(cut, tokenizer, unfinished)
+        save_cut(source.folder, tokenizer, plan, unfinished, trust=trust)
         saved = load_saved()
         worst = check_surgery(model, saved, plan.keep)
         check_cached(model, saved)
         if config.repair != "none":
             log.info("repair %s: fitting, then judging on other calibration items", config.repair)
-            plan = plan.model_copy(
-                update={"repair": repair(model, saved, cut, plan, tokenizer, config, seed=seed)}
-            )
+            stored = load_model(unfinished, dtype="auto", trust_remote_code=trust)
+            mending = repair(model, saved, stored, plan, tokenizer, config, seed=seed)
+            plan = plan.model_copy(update={"repair": mending})
             log.info("repair %s", repair_words(plan.repair))
-        if mended := plan.repair is not None and plan.repair.applied:
-            save_again(cut, saved, unfinished, load_saved)
-        del cut, saved
+            if mending.applied:
+                save_again(stored, saved, unfinished, load_saved)
+            del stored
+        mended = plan.repair is not None and plan.repair.applied
+        del saved
         lineage = Lineage(
             base=source.name,
             revision=source.revision,
@@ -78,6 +86,12 @@ def export_model(
     return plan
 
 
+def save_cut(base: Path, tokenizer: Any, plan: Plan, folder: Path, *, trust: bool) -> None:
+    """Write the base's stored weights without the dropped blocks; they are in memory here alone."""
+    stored = load_model(base, dtype="auto", trust_remote_code=trust)
+    save_model(keep_blocks(stored, plan.keep), tokenizer, folder)
+
+
 def seen_items(config: PruneConfig, *, seed: int) -> tuple[str, ...]:
     """Ids of all items that went into the model.
 
@@ -95,12 +109,12 @@ def seen_items(config: PruneConfig, *, seed: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def save_again(cut: Any, saved: Any, folder: Path, load_saved: Callable[[], Any]) -> None:
+def save_again(stored: Any, saved: Any, folder: Path, load_saved: Callable[[], Any]) -> None:
     """Write a mended model over the cut; SurgeryError unless every tensor reads back as it was judged."""
     for file in folder.glob("*.safetensors"):
         file.unlink()  # not written over: tensors in memory may be mapped from it
     with quiet():
-        cut.save_pretrained(folder)
+        stored.save_pretrained(folder)
     read, judged = load_saved().state_dict(), saved.state_dict()
     if wrong := [key for key in judged if not torch.equal(read[key], judged[key])]:
         raise SurgeryError(f"{folder}: the repaired {wrong[0]} does not read back as it was judged")

@@ -18,11 +18,12 @@ from fastpath.frontier import Frontier, Point, Rise
 from fastpath.items.item import Item
 from fastpath.plan import Scores
 from fastpath.runs import read_json, write_json
+from fastpath.team import Team
 from prune.choose import CHOOSERS, from_scores
-from prune.objective import Ablations
 from prune.race import Objective, grouped_batches
 from prune.score import answered, calibration_items
 from prune.search import Costs, Drop, Found, beam, evolution, greedy, spans
+from prune.share import Room, SharedAblations, share_ablations
 from prune.speed import speed_ratio
 
 log = logging.getLogger("fastpath")
@@ -53,26 +54,28 @@ def make_frontier(
     seed: int,
     source: Path,
     folder: Path,
+    team: Team | None = None,
 ) -> Frontier:
     """The best plan found for each of 1..num_drop blocks, with its costs on held-out calibration items.
 
     `source` is the folder of the model's weights. Every step of a search is kept in FOLDER/search/, so that a
-    killed run goes on there.
+    killed run goes on there. The processes of `team` share the batches.
     """
+    team = team or Team()
     own = partial(answered, model, tokenizer, config=config, source=source, folder=folder)
     if config.chooser in CHOOSERS:
         found, criterion, unit = from_scores(scores, config, num_drop), scores.criterion, scores.unit
     else:
         simple, both = calibration_items(config, seed=seed)
         suites = simple, own(both) if config.complex_weight else both
-        found = search(model, tokenizer, config, num_drop, suites=suites, seed=seed, folder=folder)
+        found = search(model, tokenizer, config, num_drop, suites=suites, seed=seed, folder=folder, team=team)
         more = f" + {config.complex_weight:g} complex" if config.complex_weight else ""
         criterion, unit = "ablation", f"nats per answer token{more}"
     drops = [plan.drop for plan in found]
     log.info("frontier: costs of 1 to %d dropped blocks on held-out items", num_drop)
     simple, both = held_out_items(config, seed=seed)
     suites = simple, own(both)
-    rises = [held_out_rises(model, tokenizer, config, items, drops, seed=seed) for items in suites]
+    rises = [held_out_rises(model, tokenizer, config, items, drops, seed=seed, team=team) for items in suites]
     sizes = block_sizes(model)
     whole = sum(p.numel() for p in model.parameters())
     points = [
@@ -108,6 +111,7 @@ def search(
     suites: tuple[list[Item], list[Item]],
     seed: int,
     folder: Path,
+    team: Team,
 ) -> list[Found]:
     """What the recipe's chooser finds on (simple, complex) items, step by step from FOLDER/search/."""
     free = [i for i in range(len(find_blocks(model)[1])) if i not in config.protect]
@@ -121,10 +125,11 @@ def search(
         )
         for items, _ in weighed
     ]
-    ablations = _ablations(model, [[batch for batch, _ in of] for of in batches], config)
+    ablations = _ablations(model, [[batch for batch, _ in of] for of in batches], config, team)
     objective = Objective(
         [(a, weight) for a, (_, weight) in zip(ablations, weighed, strict=True)],
         groups=[[group for _, group in of] for of in batches],
+        at_once=team.size,
     )
     parts = (1, 2, None) if groups > 1 else (None,)
     costs = remembered(
@@ -133,15 +138,15 @@ def search(
     return SEARCHES[config.chooser](costs, free, num_drop, config, seed)
 
 
-def _ablations(model: Any, suites: Sequence[list[Batch]], config: PruneConfig) -> list[Ablations]:
+def _ablations(
+    model: Any, suites: Sequence[list[Batch]], config: PruneConfig, team: Team
+) -> list[SharedAblations]:
     """One for each suite; they share the recipe's memory by their tokens."""
     tokens = [sum(batch.ids.numel() for batch in of) for of in suites]
-    shares = [config.stream_gib * 2**30 * t / sum(tokens) for t in tokens]
+    shares = [int(config.stream_gib * 2**30 * t / sum(tokens)) for t in tokens]
     on_host = model.device.type != "cpu"
-    return [
-        Ablations(model, of, device_bytes=int(share), host_bytes=int(share) if on_host else 0)
-        for of, share in zip(suites, shares, strict=True)
-    ]
+    rooms = [Room(of, share, share if on_host else 0) for of, share in zip(suites, shares, strict=True)]
+    return share_ablations(model, rooms, team)
 
 
 def remembered(parts: dict[int | None, Costs], folder: Path) -> list[Costs]:
@@ -204,10 +209,11 @@ def held_out_rises(
     drops: Sequence[Sequence[int]],
     *,
     seed: int,
+    team: Team,
 ) -> list[Rise]:
     """The rise of every drop set on these items, with a 95 % bootstrap interval over templates."""
     batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
-    (ablations,) = _ablations(model, [batches], config)
+    (ablations,) = _ablations(model, [batches], config, team)
     clusters = [f"{item.task}/{item.template}" for item in items]
     nats, draws = bootstrap_ratio(ablations.gains(drops).T, ablations.tokens, clusters=clusters, seed=seed)
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)

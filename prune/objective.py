@@ -10,7 +10,7 @@ change.
 # B sequences of a batch, T tokens, D width
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any, cast
@@ -31,11 +31,18 @@ class Ablations:
     """Nats gained by drop sets on fixed batches of one list of items.
 
     `device_bytes` bound the streams held where the model is, `host_bytes` those moved to host memory; results
-    do not depend on either. What does not fit is computed again.
+    do not depend on either. What does not fit is computed again. `mine`: whether this process is ever asked
+    for a batch of this number.
     """
 
     def __init__(
-        self, model: Any, batches: Sequence[Batch], *, device_bytes: int, host_bytes: int = 0
+        self,
+        model: Any,
+        batches: Sequence[Batch],
+        *,
+        device_bytes: int,
+        host_bytes: int = 0,
+        mine: Callable[[int], bool] = lambda number: True,
     ) -> None:
         self.model = model
         self.depth = len(find_blocks(model)[1])
@@ -47,10 +54,11 @@ class Ablations:
         """Blocks computed so far, each counted once a batch."""
         self.peak_stream_bytes = 0
         """Most bytes of streams held at once."""
-        sizes = [self._stream_bytes(batch) for batch in batches]
+        numbers = [number for number in range(len(batches)) if mine(number)]
+        sizes = [self._stream_bytes(batches[number]) for number in numbers]
         allowed = allowances(sizes, depth=self.depth, device_bytes=device_bytes, host_bytes=host_bytes)
         log.info("%s", describe(sizes, allowed, depth=self.depth))
-        self._shelves = [Shelf(allowance) for allowance in allowed]
+        self._shelves = {n: Shelf(allowance) for n, allowance in zip(numbers, allowed, strict=True)}
         self._base: list[np.ndarray | None] = [None] * len(batches)
         self._rests: list[Streams] = [{} for _ in batches]
         for batch in batches:
@@ -59,14 +67,18 @@ class Ablations:
     def gains(self, drop_sets: Sequence[Collection[int]]) -> np.ndarray:
         """(drop sets, items): nats by which each item's answer gets less likely, summed over its tokens."""
         out = np.empty((len(drop_sets), self.num_items))
-        for number, batch in enumerate(self.batches):
-            nats = self.nats(number, [*drop_sets, ()])
+        every = self.nats_of(range(len(self.batches)), [*drop_sets, ()])
+        for batch, nats in zip(self.batches, every, strict=True):
             out[:, list(batch.index)] = nats[:-1] - nats[-1]
         return out
 
     def rises(self, drop_sets: Sequence[Collection[int]]) -> np.ndarray:
         """(drop sets, items): nats per answer token gained over the base."""
         return self.gains(drop_sets) / self.tokens
+
+    def nats_of(self, numbers: Sequence[int], drop_sets: Sequence[Collection[int]]) -> list[np.ndarray]:
+        """(drop sets, sequences) of each of these batches: summed nats of the answers."""
+        return [self.nats(number, drop_sets) for number in numbers]
 
     def nats(self, number: int, drop_sets: Sequence[Collection[int]]) -> np.ndarray:
         """(drop sets, sequences): summed nats of the answers of one batch."""
@@ -107,7 +119,7 @@ class Ablations:
             self._rests[number] = {i: (None, rest) for i, (_, rest) in seen.items()}
         for block, prefix in new.items():
             shelf.put(prefix, cast(Tensor, seen[block][0]))
-        self.peak_stream_bytes = max(self.peak_stream_bytes, sum(s.num_bytes for s in self._shelves))
+        self.peak_stream_bytes = max(self.peak_stream_bytes, sum(s.num_bytes for s in self._shelves.values()))
         return nats
 
     def _stream_bytes(self, batch: Batch) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,6 @@ class Term:
     group: int
     weight: float
 
-    def nats(self, drops: Sequence[Drop]) -> np.ndarray:
-        """(drops,): weighted nats that the batch adds; never negative."""
-        return self.weight * self.ablations.nats(self.number, drops).sum(1)
-
     @property
     def tokens(self) -> float:
         """Answer tokens of the batch."""
@@ -35,12 +32,18 @@ class Term:
 class Objective:
     """Weighted rise in nats per answer token over some kinds of items, each summed and divided once.
 
-    `suites` are (ablations, weight); `groups` say for each of them which part of the items a batch is of.
+    `suites` are (ablations, weight); `groups` say for each of them which part of the items a batch is of;
+    `at_once` is how many batches to ask for at once (one for each process). Costs do not depend on that.
     """
 
     def __init__(
-        self, suites: Sequence[tuple[Ablations, float]], *, groups: Sequence[Sequence[int]] | None = None
+        self,
+        suites: Sequence[tuple[Ablations, float]],
+        *,
+        groups: Sequence[Sequence[int]] | None = None,
+        at_once: int = 1,
     ) -> None:
+        self._at_once = at_once
         self._terms = [
             [
                 Term(ablations, number, groups[suite][number] if groups else 0, weight)
@@ -57,34 +60,44 @@ class Objective:
         has lost. Those that are cheapest on the first batch run ahead and set the mark. Exact.
         """
         terms = self._weighed(first_groups)
-        first = terms[0].nats(drops)
-        totals, base = {i: float(first[i]) for i in range(len(drops))}, 0.0
-        for term in terms:
-            base += float(term.nats([Drop()])[0])
-        ahead = sorted(totals, key=lambda i: totals[i])[:num]
-        self._run(terms[1:], drops, ahead, totals, mark=math.inf)
+        first = weighted_nats(terms[: self._at_once], drops)
+        base = sum(float(nats[0]) for nats in weighted_nats(terms, [Drop()]))
+        totals = [0.0] * len(drops)
+        ahead = sorted(range(len(drops)), key=lambda i: first[0][i])[:num]
+        self._run(terms, drops, ahead, totals, first=first, mark=math.inf)
         mark = max(totals[i] for i in ahead)
-        self._run(terms[1:], drops, [i for i in totals if i not in ahead], totals, mark=mark)
-        return [totals[i] - base for i in range(len(drops))]
+        behind = sorted(set(range(len(drops))) - set(ahead))
+        self._run(terms, drops, behind, totals, first=first, mark=mark)
+        return [total - base for total in totals]
 
-    @staticmethod
     def _run(
+        self,
         terms: Sequence[Term],
         drops: Sequence[Drop],
         rows: list[int],
-        totals: dict[int, float],
+        totals: list[float],
         *,
+        first: Sequence[np.ndarray],
         mark: float,
     ) -> None:
-        """Add the terms to the totals of these rows; inf once a total has passed the mark."""
-        for term in terms:
-            for i in rows:
-                totals[i] = totals[i] if totals[i] <= mark else math.inf
-            rows = [i for i in rows if totals[i] < math.inf]
+        """Add the terms to the totals of these rows; inf once a total has passed the mark.
+
+        `first`: (drops,) nats of each of the first terms. A term that was asked for together with others adds
+        nothing to what has passed the mark before it, as if it had been asked for alone.
+        """
+        for start in range(0, len(terms), self._at_once):
+            some = terms[start : start + self._at_once]
+            asked = [drops[i] for i in rows]
+            found = weighted_nats(some, asked) if start else [nats[rows] for nats in first]
+            nats_of = [dict(zip(rows, nats.tolist(), strict=True)) for nats in found]
+            for nats in nats_of:
+                for i in rows:
+                    totals[i] = totals[i] if totals[i] <= mark else math.inf
+                rows = [i for i in rows if totals[i] < math.inf]
+                for i in rows:
+                    totals[i] += nats[i]
             if not rows:
                 return
-            for i, nats in zip(rows, term.nats([drops[i] for i in rows]), strict=True):
-                totals[i] += float(nats)
 
     def _weighed(self, first_groups: int | None) -> list[Term]:
         """The terms of the first groups, each weight over the tokens of its suite in them."""
@@ -94,6 +107,16 @@ class Objective:
             tokens = sum(term.tokens for term in chosen)
             found += [replace(term, weight=term.weight / tokens) for term in chosen]
         return found
+
+
+def weighted_nats(terms: Sequence[Term], drops: Sequence[Drop]) -> list[np.ndarray]:
+    """(drops,) weighted nats that each term adds; never negative."""
+    found = []
+    for ablations, of_one in groupby(terms, key=lambda term: term.ablations):
+        some = list(of_one)
+        every = ablations.nats_of([term.number for term in some], drops)
+        found += [term.weight * nats.sum(1) for term, nats in zip(some, every, strict=True)]
+    return found
 
 
 def grouped_batches(

@@ -14,6 +14,7 @@ from fastpath.plan import Plan, Scores, read_plan, read_scores
 from fastpath.plots import cost_figure, svg_text
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
 from fastpath.sources import locate
+from fastpath.team import Team
 from prune.choose import how_many, pick, plan_of
 from prune.export import export_model
 from prune.frontier import block_sizes, make_frontier
@@ -32,17 +33,24 @@ def run(recipe: Recipe) -> Path:
     """
     config = recipe.prune or PruneConfig(drop=1)
     _check_tasks(config)
+    device = pick_device(recipe.model)
+    team = Team.launched(device)
+    if recipe.model.device_map != "none":
+        check_spread(config, team)
     with stage_folder(recipe, "prune") as out:
         if is_done(out):
+            team.tell(None)
             log.info("%s: already done; this is the saved result", out)
             return out
-        device = pick_device(recipe.model)
         dtype, reason = pick_dtype(recipe.model, device)
         log.info("prune: %s, computing in %s on %s (%s)", recipe.model.name, str(dtype)[6:], device, reason)
         trust = recipe.model.trust_remote_code
         source = locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)
         tokenizer = load_tokenizer(source.folder, trust_remote_code=trust)
-        model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
+        spread = recipe.model.device_map
+        model = load_model(
+            source.folder, dtype=dtype, device=device, device_map=spread, trust_remote_code=trust
+        )
         check_tokenizer(model, tokenizer, source.folder)
         sizes = block_sizes(model)
         given = given_plan(config, depth=len(sizes)) if config.plan else None
@@ -55,9 +63,17 @@ def run(recipe: Recipe) -> Path:
             (given, None)
             if given
             else searched_plan(
-                model, tokenizer, config, num_drop, seed=recipe.seed, source=source.folder, folder=out
+                model,
+                tokenizer,
+                config,
+                num_drop,
+                seed=recipe.seed,
+                source=source.folder,
+                folder=out,
+                team=team,
             )
         )
+        team.tell(None)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
         write_text(out / "mergekit.yaml", mergekit_yaml(plan, source))
@@ -65,30 +81,35 @@ def run(recipe: Recipe) -> Path:
             write_text(out / "scores.svg", svg_text(cost_figure(scores, plan.drop), name="scores"))
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
         made = out / "model"
-        plan = export_model(model, tokenizer, source, plan, config, made, seed=recipe.seed, trust=trust)
+        plan = export_model(
+            model, tokenizer, source, plan, config, made, seed=recipe.seed, trust=trust, device_map=spread
+        )
         write_json(out / "plan.json", plan.model_dump())
         finish(out)
     return out
 
 
 def searched_plan(
-    model: Any, tokenizer: Any, config: PruneConfig, num_drop: int, *, seed: int, source: Path, folder: Path
+    model: Any,
+    tokenizer: Any,
+    config: PruneConfig,
+    num_drop: int,
+    *,
+    seed: int,
+    source: Path,
+    folder: Path,
+    team: Team,
 ) -> tuple[Plan, Scores]:
     """Score the blocks, search up to `num_drop` of them, and pick the point that the recipe asks for."""
-
-    def make_scores() -> Any:
-        return score_blocks(model, tokenizer, config, seed=seed, source=source, folder=folder).model_dump()
-
-    step(folder, "scores.json", make_scores)
+    team.tell(source)
+    shared: dict[str, Any] = {"seed": seed, "source": source, "folder": folder, "team": team}
+    step(folder, "scores.json", lambda: score_blocks(model, tokenizer, config, **shared).model_dump())
     scores = read_scores(folder / "scores.json")
-
-    def frontier_of() -> Any:
-        made = make_frontier(
-            model, tokenizer, config, scores, num_drop, seed=seed, source=source, folder=folder
-        )
-        return made.model_dump()
-
-    step(folder, "frontier.json", frontier_of)
+    step(
+        folder,
+        "frontier.json",
+        lambda: make_frontier(model, tokenizer, config, scores, num_drop, **shared).model_dump(),
+    )
     frontier = read_frontier(folder / "frontier.json")
     return plan_of(pick(frontier, config), frontier), scores
 
@@ -102,6 +123,21 @@ def checked_plan(path: Path, chosen: Plan, scores: Scores | None) -> Plan:
         cost = sum(scores.ranking.cost[i] for i in plan.drop) if scores else None
         plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
     return plan.model_copy(update={"repair": None})
+
+
+def check_spread(config: PruneConfig, team: Team) -> None:
+    """Raise ConfigError for what needs all weights of the model on one device."""
+    for key, idle in (("criterion", config.criterion != "taylor"), ("repair", config.repair == "none"),
+                      ("measure_speed", not config.measure_speed)):  # fmt: skip
+        if not idle:
+            raise ConfigError(
+                f"prune.{key}: {getattr(config, key)!r} needs the whole model on one device; "
+                "choose another, or model.device_map=none"
+            )
+    if team.size > 1:
+        raise ConfigError(
+            f"model.device_map: one process spreads the model, {team.size} were started; use either"
+        )
 
 
 def _check_tasks(config: PruneConfig) -> None:

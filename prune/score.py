@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from fastpath.items.item import Item
 from fastpath.models import weights_sha256
 from fastpath.plan import Column, Scores
 from fastpath.progress import progress
-from fastpath.runs import step
+from fastpath.runs import read_json, step
+from fastpath.team import Team
 from prune.columns import Measured, depth_columns, halvings_of, ratio_column, suite_columns
 from prune.criteria import CRITERIA, spans
 from prune.part import Part
 from prune.self_answers import with_own_answers
+from prune.share import share_parts
 from prune.sink import find_sink
 
 log = logging.getLogger("fastpath")
@@ -57,12 +60,19 @@ def answered(
 
 
 def score_blocks(
-    model: Any, tokenizer: Any, config: PruneConfig, *, seed: int, source: Path, folder: Path
+    model: Any,
+    tokenizer: Any,
+    config: PruneConfig,
+    *,
+    seed: int,
+    source: Path,
+    folder: Path,
+    team: Team | None = None,
 ) -> Scores:
     """The cost of every block on simple, complex and depth-dial items, with 95 % bootstrap intervals.
 
     `source` is the folder of the model's weights. Every finished batch is kept in FOLDER/scores/, so that a
-    killed run goes on there.
+    killed run goes on there. The processes of `team` share the batches.
     """
     criterion, depth = CRITERIA[config.criterion], len(find_blocks(model)[1])
     simple, both = calibration_items(config, seed=seed)
@@ -73,7 +83,10 @@ def score_blocks(
     halvings = halvings_of(items, seed=seed)
     batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
     function = criterion.ready(model, batches, halvings[0], folder / "scores")
-    parts = _measured(model, batches, function, f"scoring {depth} blocks by {config.criterion}", folder)
+    # What was fitted is large: it stays in the first process, and its batches too.
+    together = team if team is not None and criterion.fit is None else Team()
+    what = f"scoring {depth} blocks by {config.criterion}"
+    parts = _measured(model, batches, function, what, folder, team=together)
     sums, tokens, without_first = _joined(parts, len(items))
     columns: dict[str, Column] = {}
     simple_spans: list[list[float]] = []
@@ -101,21 +114,27 @@ def score_blocks(
 
 
 def _measured(
-    model: Any, batches: Sequence[Batch], function: Callable[[Any, Batch], Part], what: str, folder: Path
+    model: Any,
+    batches: Sequence[Batch],
+    function: Callable[[Any, Batch], Part],
+    what: str,
+    folder: Path,
+    *,
+    team: Team,
 ) -> list[Part]:
-    """What each batch adds, read back where it is known."""
-    if kept := len(list(folder.glob("scores/batch-*.json"))):
+    """What each batch adds, read back where it is known; as many at once as there are processes."""
+    files = [f"scores/batch-{number:04d}.json" for number in range(len(batches))]
+    missing = [number for number, file in enumerate(files) if not (folder / file).exists()]
+    if kept := len(batches) - len(missing):
         log.info("going on: %d of %d batches are scored", kept, len(batches))
-    parts = []
-    with progress(what, sum(batch.ids.numel() for batch in batches)) as advance:
-        for number, batch in enumerate(batches):
-
-            def make(batch: Batch = batch) -> dict[str, Any]:
-                return asdict(function(model, batch.to(model.device)))
-
-            parts.append(Part(**step(folder, f"scores/batch-{number:04d}.json", make)))
-            advance(batch.ids.numel())
-    return parts
+    with progress(what, sum(batches[number].ids.numel() for number in missing)) as advance:
+        for start in range(0, len(missing), team.size):
+            numbers = missing[start : start + team.size]
+            some = [batches[number] for number in numbers]
+            for number, part in zip(numbers, share_parts(model, function, some, team), strict=True):
+                step(folder, files[number], partial(asdict, part))
+                advance(batches[number].ids.numel())
+    return [Part(**read_json(folder / file)) for file in files]
 
 
 def _sample(items: Sequence[Item], tokenizer: Any, config: PruneConfig) -> list[Batch]:

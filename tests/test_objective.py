@@ -131,6 +131,15 @@ def test_costs_are_simple_plus_weighted_complex_and_spare_what_cannot_win(model)
             assert set(np.argsort(want)[:num]) <= set(np.flatnonzero(exact))
 
 
+def test_costs_do_not_depend_on_how_many_batches_are_asked_for_at_once(model):
+    """Not even which of them are told."""
+    simple, other = (Ablations(model, batches(1, of), device_bytes=10**8) for of in (ITEMS[:3], ITEMS[3:]))
+    drops = [frozenset(c) for c in itertools.combinations(range(DEPTH), 2)]
+    for num in (1, 4, len(drops)):
+        told = [Objective([(simple, 1.0), (other, 0.5)], at_once=k).costs(drops, num) for k in (1, 2, 4, 99)]
+        assert told[0] == told[1] == told[2] == told[3]
+
+
 def test_a_plan_that_cannot_win_is_not_computed_to_the_end(model):
     with torch.no_grad():
         worse = tiny_llama(depth=DEPTH)

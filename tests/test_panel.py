@@ -8,11 +8,11 @@ from tiny import byte_tokenizer, tiny_llama
 
 from eval.harness import evaluate_task, load_suites
 from eval.panel import Panel, is_cut_of, unhealed_cuts
-from eval.team import Team
 from fastpath.blocks import keep_blocks
 from fastpath.config import EvalConfig
 from fastpath.models import Lineage
 from fastpath.sources import Source
+from fastpath.team import Team
 from fastpath.writers import find_writers, transformed
 from prune.repair import put
 
@@ -70,7 +70,7 @@ def test_each_model_answers_together_as_it_does_alone(zoo):
     )
     suites = load_suites(config, seed=0)
     tasks = {name: task for suite in suites.values() for name, task in suite.items()}
-    panel = Panel(zoo, config, team=Team(torch.device("cpu")))
+    panel = Panel(zoo, config, team=Team())
     for task in tasks.values():
         done = []
         together = panel.lms(task, list(zoo.models), done.append)
