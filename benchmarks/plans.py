@@ -37,11 +37,12 @@ from fastpath.items.item import Item
 from fastpath.models import load_model, load_tokenizer, pick_device, pick_dtype
 from fastpath.runs import read_json, step, write_json
 from fastpath.sources import locate
+from fastpath.team import Team
+from prune.calibration import dial_items
 from prune.choose import CHOOSERS
 from prune.columns import Measured, depth_columns, halvings_of
 from prune.criteria import CRITERIA, spans
 from prune.frontier import SEARCHES, search
-from prune.score import dial_items
 
 FOLDS = {"a": ("routing", "field_lookup"), "b": ("doc_type", "date_pick", "one_hop")}
 """Families that each fold is calibrated on; it is asked those of the other fold."""
@@ -100,7 +101,7 @@ class Bench:
             (folder / chooser).mkdir(parents=True, exist_ok=True)
             found = search(
                 self.model, self.tokenizer, config, max(sizes), suites=(items, []), seed=0,
-                folder=folder / chooser,
+                folder=folder / chooser, team=Team(),
             )  # fmt: skip
             drops = {size: found[size - 1].drop for size in sizes}
         return {"seconds": round(time.perf_counter() - start, 1), "drops": drops}
@@ -111,7 +112,7 @@ class Bench:
         scored = dial_items(self.config, seed=0) if criterion.ranked_by == "deepest" else items
         halvings = halvings_of(scored, seed=0)
         batches = item_batches(scored, self.tokenizer, batch_tokens=self.config.batch_tokens)
-        function = criterion.ready(self.model, batches, halvings[0], folder)
+        function = criterion.ready(self.model, batches, halvings[0], folder, stream_bytes=2**31)
         rows: dict[int, tuple[list[float], float]] = {}
         for batch in batches:
             part = function(self.model, batch.to(self.model.device))

@@ -54,7 +54,7 @@ def measure(config: str, drops: list[list[int]], repairs: list[str]) -> dict[str
     depth = len(find_blocks(base)[1])
     for drop in drops:
         keep = tuple(i for i in range(depth) if i not in drop)
-        plan = Plan(depth=depth, keep=keep, criterion="given", chooser="given", simple_cost=None, unit="")
+        plan = Plan(depth=depth, keep=keep, criterion="given", chooser="given", cost=None, unit="")
         cut = keep_blocks(base, keep)
         name = " ".join(map(str, drop))
         facts["drops"][name] = {}

@@ -24,6 +24,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from fastpath.ablations import Ablations
 from fastpath.blocks import skipping
 from fastpath.cli import guarded
 from fastpath.data import Batch, item_batches
@@ -33,7 +34,6 @@ from fastpath.models import load_model, load_tokenizer
 from fastpath.nll import answer_nll, predicting, token_nats
 from fastpath.sources import locate
 from prune.criteria import CRITERIA
-from prune.objective import Ablations
 from prune.race import Objective
 from prune.search import Drop, greedy
 

@@ -107,7 +107,7 @@ class Plan(_Data):
     keep: Annotated[tuple[int, ...], Field(min_length=1)]
     criterion: str
     chooser: str
-    simple_cost: float | None
+    cost: float | None
     """Predicted cost of what was minimised (by default on the simple items): the sum over the dropped blocks,
     or the cost of all of them together; None for a plan that was given: nothing was scored."""
     unit: str

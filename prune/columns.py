@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from fastpath.bootstrap import bootstrap_ratio
+from fastpath.bootstrap import bootstrap_ratio, interval_of
 from fastpath.items.item import Item
 from fastpath.plan import Column
 from prune.slope import Lines, depth_lines
@@ -43,6 +43,11 @@ class Measured:
     def cost(self) -> Floats:
         """(C,) cost per token."""
         return self.sums.sum(0) / self.tokens.sum()
+
+    @property
+    def freedom(self) -> int:
+        """Clusters beyond one a task: the degrees of freedom of an interval."""
+        return len(set(self.clusters)) - len({item.task for item in self.items})
 
     @property
     def clusters(self) -> list[str]:
@@ -129,7 +134,7 @@ def _stability(cost_of: Callable[..., Floats], *suites: Measured) -> float | Non
 
 
 def _column(cost: Floats, draws: Floats, *suites: Measured, stability: float | None) -> Column:
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    low, high = interval_of(draws, freedom=min(suite.freedom for suite in suites))
     return Column(
         items=sum(len(suite.items) for suite in suites),
         tokens=int(sum(suite.tokens.sum() for suite in suites)),

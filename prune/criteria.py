@@ -6,9 +6,10 @@ killed run goes on at the batch it died in. A criterion that must know all batch
 
 # L blocks, B sequences, T tokens, D width, N answer tokens, V vocabulary
 
+import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,11 +17,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from fastpath.blocks import find_blocks, recording, replaying, tap
+from fastpath.ablations import Ablations
+from fastpath.blocks import find_blocks, tap
 from fastpath.data import Batch
-from fastpath.nll import answer_nll, logits_at, predicting, token_nats
+from fastpath.nll import logits_at, predicting, token_nats
 from prune.linear import fit_replacements, linear_cost
 from prune.part import Part, over_tokens, run_blocks
+
+log = logging.getLogger("fastpath")
+ROOM = 2**31
+"""Bytes of streams that are held of a batch unless the recipe says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +38,27 @@ class Criterion:
     unit: str
     spans: bool = False
     """Whether it measures every contiguous span, not only single blocks."""
+    replays: bool = False
+    """Whether it runs the rest of the model for every block, and takes `stream_bytes` to hold streams in."""
     ranked_by: Literal["simple", "deepest"] = "simple"
     """The column of Scores that a plan is to be cheap on."""
     fit: Callable[[Any, Sequence[Batch], np.ndarray, Path], Any] | None = None
     """(model, all batches, half of each item, folder to resume from) -> fitted."""
 
     def ready(
-        self, model: Any, batches: Sequence[Batch], half: np.ndarray, folder: Path
+        self,
+        model: Any,
+        batches: Sequence[Batch],
+        half: np.ndarray,
+        folder: Path,
+        *,
+        stream_bytes: int = ROOM,
     ) -> Callable[[Any, Batch], Part]:
         """The function of (model, batch), after a pass over all batches where it needs one."""
+        if self.replays:
+            widest = max(batches, key=lambda batch: batch.ids.numel())
+            log.info("%s", _engine(model, widest, stream_bytes).plan)
+            return partial(self.function, stream_bytes=stream_bytes)
         if self.fit is None:
             return self.function
         return partial(self.function, fitted=self.fit(model, batches, half, folder))
@@ -106,43 +124,52 @@ def angular_cost(model: Any, batch: Batch) -> Part:
     return Part(list(batch.index), torch.stack(angles, 1).tolist(), [1] * len(last_B))
 
 
-@torch.no_grad()
-def ablation_cost(model: Any, batch: Batch) -> Part:
+def ablation_cost(model: Any, batch: Batch, *, stream_bytes: int = ROOM) -> Part:
     """Rise in nats per answer token when a block is skipped: the causal cost.
 
     Shortened LLaMA (arXiv 2402.02834), section 3.1, with the loss on answer tokens only. Skipping block i
     changes nothing before i, so one base pass keeps every block's input and only the suffixes are computed
     again.
     """
-    with recording(model) as streams:
-        base = answer_nll(model, batch)
-    rises = []
-    for i in range(len(find_blocks(model)[1])):
-        with replaying(model, streams, start=i, drop=(i,)):
-            rises.append(answer_nll(model, batch).nats - base.nats)
-    return Part(list(batch.index), torch.stack(rises, 1).tolist(), base.tokens.tolist())
+    rises = _skipping_each(_engine(model, batch, stream_bytes))
+    return Part(list(batch.index), rises.T.tolist(), batch.answer.sum(1).tolist())
 
 
-@torch.no_grad()
-def kl_cost(model: Any, batch: Batch) -> Part:
+def kl_cost(model: Any, batch: Batch, *, stream_bytes: int = ROOM) -> Part:
     """KL divergence to the base when a block is skipped, in nats per answer token; needs no gold answer.
 
     sum over the whole vocabulary of p log(p / q), p of the base and q without the block, at every position
     that predicts an answer token: a fitness of EvoPress (arXiv 2410.14649). The vocabulary is summed over,
     not averaged.
     """
-    at_BT = predicting(batch.answer)
-    rows_N = at_BT.nonzero()[:, 0]
-    with recording(model) as streams:
-        base_NV = _log_probabilities(model, batch, at_BT)
-    costs = []
-    for i in range(len(find_blocks(model)[1])):
-        with replaying(model, streams, start=i, drop=(i,)):
-            skipped_NV = _log_probabilities(model, batch, at_BT)
-        kl_NV = torch.nn.functional.kl_div(skipped_NV, base_NV, reduction="none", log_target=True)
+    base: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def divergence(model: Any, batch: Batch) -> np.ndarray:
+        at_BT = predicting(batch.answer)
+        log_p_NV = _log_probabilities(model, batch, at_BT)
+        if not base:
+            base.append(log_p_NV)  # the whole model comes first
+        kl_NV = torch.nn.functional.kl_div(log_p_NV, base[0], reduction="none", log_target=True)
         sums_B = torch.zeros(len(at_BT), dtype=torch.float64, device=kl_NV.device)
-        costs.append(sums_B.index_add_(0, rows_N, kl_NV.sum(-1, dtype=torch.float64)))
-    return Part(list(batch.index), torch.stack(costs, 1).tolist(), batch.answer.sum(1).tolist())
+        sums_B.index_add_(0, at_BT.nonzero()[:, 0], kl_NV.sum(-1, dtype=torch.float64))
+        return sums_B.cpu().numpy()
+
+    costs = _skipping_each(_engine(model, batch, stream_bytes, read=divergence))
+    return Part(list(batch.index), costs.T.tolist(), batch.answer.sum(1).tolist())
+
+
+def _engine(model: Any, batch: Batch, stream_bytes: int, **keys: Any) -> Ablations:
+    """Ablations of one batch; a GPU's host offers as much room again."""
+    on_host = 0 if model.device.type == "cpu" else stream_bytes
+    alone = replace(batch, index=tuple(range(len(batch.index))))
+    return Ablations(model, [alone], device_bytes=stream_bytes, host_bytes=on_host, **keys)
+
+
+def _skipping_each(engine: Ablations) -> np.ndarray:
+    """(blocks, sequences): what is read of a batch without each block, beyond what is read of the whole."""
+    *skipped, whole = engine.nats(0, [*((i,) for i in range(engine.depth)), ()])
+    return np.stack(skipped) - whole
 
 
 def taylor_cost(model: Any, batch: Batch) -> Part:
@@ -207,9 +234,9 @@ CRITERIA: dict[str, Criterion] = {
     "angular": Criterion(angular_cost, "angle / pi", spans=True),
     "linear": Criterion(linear_cost, "1 - R^2", fit=fit_replacements),
     "taylor": Criterion(taylor_cost, "nats per answer token, first order"),
-    "kl": Criterion(kl_cost, "nats of KL per answer token"),
-    "ablation": Criterion(ablation_cost, "nats per answer token"),
+    "kl": Criterion(kl_cost, "nats of KL per answer token", replays=True),
+    "ablation": Criterion(ablation_cost, "nats per answer token", replays=True),
     # The slope alone would drop the first block, whose loss is as large at every k. What a question of the
     # most steps loses holds both: what every answer needs, and what grows with the steps.
-    "depth": Criterion(ablation_cost, "nats per answer token", ranked_by="deepest"),
+    "depth": Criterion(ablation_cost, "nats per answer token", replays=True, ranked_by="deepest"),
 }

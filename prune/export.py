@@ -17,9 +17,8 @@ from fastpath.plan import Plan, repair_words
 from fastpath.quiet import quiet
 from fastpath.runs import new_folder
 from fastpath.sources import Source
-from prune.frontier import held_out_items
+from prune.calibration import calibration_items, dial_items, held_out_items
 from prune.judge import repair, repair_items
-from prune.score import calibration_items, dial_items
 
 log = logging.getLogger("fastpath")
 
@@ -33,12 +32,13 @@ def export_model(
     folder: Path,
     *,
     seed: int,
+    weights: str,
     trust: bool,
     device_map: str = "none",
 ) -> Plan:
     """Cut the weights as they are stored (not as they were computed with), save, check what was saved, mend.
 
-    Returns the plan with what the repair did.
+    `weights` is the digest of the base's. Returns the plan with what the repair did.
     """
 
     def load_saved() -> Any:
@@ -69,7 +69,7 @@ def export_model(
         lineage = Lineage(
             base=source.name,
             revision=source.revision,
-            base_weights_sha256=weights_sha256(source.folder),
+            base_weights_sha256=weights,
             weights_sha256=weights_sha256(unfinished),
             depth=plan.depth,
             keep=plan.keep,

@@ -10,29 +10,27 @@ from typing import Any
 import numpy as np
 
 from fastpath.blocks import find_blocks
-from fastpath.bootstrap import bootstrap_ratio
+from fastpath.bootstrap import bootstrap_ratio, interval_of
 from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
-from fastpath.errors import UserError
 from fastpath.frontier import Frontier, Point, Rise
 from fastpath.items.item import Item
 from fastpath.plan import Scores
-from fastpath.runs import read_json, write_json
+from fastpath.runs import read_json, step, write_json
 from fastpath.team import Team
+from prune.calibration import answered, calibration_items, held_out_items
 from prune.choose import CHOOSERS, from_scores
+from prune.columns import cluster_of
 from prune.race import Objective, grouped_batches
-from prune.score import answered, calibration_items
 from prune.search import Costs, Drop, Found, beam, evolution, greedy, spans
 from prune.share import Room, SharedAblations, share_ablations
 from prune.speed import speed_ratio
 
 log = logging.getLogger("fastpath")
 
+SUITES = ("simple", "complex")
 GROUPS = 4
 """Parts that evolution deals the items into: it asks a quarter, then half of them, then all."""
-OTHER_SEED = 7_919
-"""Added to the seed for the items that plans are costed on after the search."""
-
 SEARCHES: dict[str, Callable[[Sequence[Costs], Sequence[int], int, PruneConfig, int], list[Found]]] = {
     "greedy": lambda costs, free, num, config, seed: greedy(costs[-1], free, num),
     "beam": lambda costs, free, num, config, seed: beam(costs[-1], free, num, width=config.beam_width),
@@ -52,17 +50,17 @@ def make_frontier(
     num_drop: int,
     *,
     seed: int,
-    source: Path,
+    weights: str,
     folder: Path,
     team: Team | None = None,
 ) -> Frontier:
     """The best plan found for each of 1..num_drop blocks, with its costs on held-out calibration items.
 
-    `source` is the folder of the model's weights. Every step of a search is kept in FOLDER/search/, so that a
-    killed run goes on there. The processes of `team` share the batches.
+    `weights` is the digest of the model's. Every step of a search is kept in FOLDER/search/ and every cost in
+    FOLDER/frontier/, so that a killed run goes on there. The processes of `team` share the batches.
     """
     team = team or Team()
-    own = partial(answered, model, tokenizer, config=config, source=source, folder=folder)
+    own = partial(answered, model, tokenizer, config=config, weights=weights, folder=folder)
     if config.chooser in CHOOSERS:
         found, criterion, unit = from_scores(scores, config, num_drop), scores.criterion, scores.unit
     else:
@@ -75,7 +73,10 @@ def make_frontier(
     log.info("frontier: costs of 1 to %d dropped blocks on held-out items", num_drop)
     simple, both = held_out_items(config, seed=seed)
     suites = simple, own(both)
-    rises = [held_out_rises(model, tokenizer, config, items, drops, seed=seed, team=team) for items in suites]
+    rises = [
+        held_out_rises(model, tokenizer, config, items, drops, seed=seed, team=team, path=path)
+        for items, path in zip(suites, (folder / f"frontier/{name}.json" for name in SUITES), strict=True)
+    ]
     sizes = block_sizes(model)
     whole = sum(p.numel() for p in model.parameters())
     points = [
@@ -87,7 +88,7 @@ def make_frontier(
             parameters=whole - sum(sizes[i] for i in plan.drop),
             predicted_prefill_ratio=scores.depth / (scores.depth - len(plan.drop)),
             runners_up=plan.others,
-            measured_ratio=speed_ratio(model, plan.drop) if config.measure_speed else None,
+            measured_ratio=measured_ratio(model, plan.drop, folder) if config.measure_speed else None,
         )
         for plan, rise, complex_rise in zip(found, *rises, strict=True)
     ]
@@ -177,30 +178,6 @@ def remembered(parts: dict[int | None, Costs], folder: Path) -> list[Costs]:
     return [partial(ask, part) for part in parts]
 
 
-def held_out_items(config: PruneConfig, *, seed: int) -> tuple[list[Item], list[Item]]:
-    """(simple, complex) items of the calibration split that no score or search sees.
-
-    A second draw with another seed, of other templates as far as the generators have them.
-    """
-    seen = [item for items in calibration_items(config, seed=seed) for item in items]
-    templates, ids = {(item.task, item.template) for item in seen}, {item.id for item in seen}
-
-    def of(items: Sequence[Item]) -> list[Item]:
-        chosen = []
-        for task in dict.fromkeys(item.task for item in items):
-            new = [i for i in items if i.task == task and i.id not in ids]
-            new.sort(key=lambda item: (item.task, item.template) in templates)  # stable
-            chosen += new[: config.items_per_task]
-        return chosen
-
-    try:
-        more = config.model_copy(update={"items_per_task": 4 * config.items_per_task})
-        drawn = calibration_items(more, seed=seed + OTHER_SEED)
-    except UserError:  # a generator has no more distinct items
-        drawn = calibration_items(config, seed=seed + OTHER_SEED)
-    return of(drawn[0]), of(drawn[1])
-
-
 def held_out_rises(
     model: Any,
     tokenizer: Any,
@@ -210,14 +187,31 @@ def held_out_rises(
     *,
     seed: int,
     team: Team,
+    path: Path,
 ) -> list[Rise]:
-    """The rise of every drop set on these items, with a 95 % bootstrap interval over templates."""
-    batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
-    (ablations,) = _ablations(model, [batches], config, team)
-    clusters = [f"{item.task}/{item.template}" for item in items]
-    nats, draws = bootstrap_ratio(ablations.gains(drops).T, ablations.tokens, clusters=clusters, seed=seed)
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    """The rise of every drop set on these items, with a 95 % bootstrap interval over templates.
+
+    The nats of every item are kept in the JSON file `path`.
+    """
+
+    def make() -> dict[str, Any]:
+        batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
+        (ablations,) = _ablations(model, [batches], config, team)
+        gains = ablations.gains(drops)
+        return {"drops": drops, "gains": gains.tolist(), "tokens": ablations.tokens.tolist()}
+
+    known = step(path.parent, path.name, make)
+    clusters = [cluster_of(item) for item in items]
+    gains, tokens = np.array(known["gains"]).T, np.array(known["tokens"])
+    nats, draws = bootstrap_ratio(gains, tokens, clusters=clusters, seed=seed)
+    low, high = interval_of(draws, freedom=len(set(clusters)) - len({item.task for item in items}))
     return [
         Rise(nats=n, low=a, high=b)
         for n, a, b in zip(nats.tolist(), low.tolist(), high.tolist(), strict=True)
     ]
+
+
+def measured_ratio(model: Any, drop: Sequence[int], folder: Path) -> float:
+    """How much faster the model is without these blocks: measured once, kept in FOLDER/frontier/."""
+    name = "-".join(map(str, drop))
+    return float(step(folder, f"frontier/speed-{name}.json", lambda: speed_ratio(model, drop)))

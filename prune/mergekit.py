@@ -36,7 +36,7 @@ def given_plan(config: PruneConfig, *, depth: int) -> Plan:
             raise ConfigError(f"{path}: keeps every layer: nothing would be dropped")
     except UserError as error:
         raise ConfigError(f"prune.plan: {error}") from None
-    plan = Plan(depth=depth, keep=keep, criterion=GIVEN, chooser=GIVEN, simple_cost=None, unit="")
+    plan = Plan(depth=depth, keep=keep, criterion=GIVEN, chooser=GIVEN, cost=None, unit="")
     if both := sorted(set(plan.drop) & set(config.protect)):
         raise ConfigError(f"prune.protect: {path} drops block {both[0]}")
     return plan

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from fastpath.ablations import Ablations
 from fastpath.data import Batch, item_batches
 from fastpath.items.item import Item
-from prune.objective import Ablations
 from prune.search import Drop
 
 

@@ -5,22 +5,32 @@ from pathlib import Path
 from typing import Any
 
 from fastpath.block_config import cut_config
+from fastpath.blocks import find_blocks
 from fastpath.config import PruneConfig, Recipe
 from fastpath.errors import ConfigError, RunError
 from fastpath.frontier import read_frontier
 from fastpath.items.catalog import DIALS, TASKS
-from fastpath.models import check_tokenizer, load_model, load_tokenizer, pick_device, pick_dtype
+from fastpath.items.item import digest
+from fastpath.models import (
+    check_tokenizer,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    weights_sha256,
+)  # fmt: skip
 from fastpath.plan import Plan, Scores, read_plan, read_scores
 from fastpath.plots import cost_figure, svg_text
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
 from fastpath.sources import locate
 from fastpath.team import Team
-from prune.choose import how_many, pick, plan_of
-from prune.export import export_model
+from prune.choose import EDITED, how_many, pick, plan_of
+from prune.export import export_model, seen_items
 from prune.frontier import block_sizes, make_frontier
 from prune.mergekit import given_plan, mergekit_yaml
 from prune.repair import check_repair
 from prune.score import score_blocks
+from prune.speed import fewest_for
 
 log = logging.getLogger("fastpath")
 
@@ -52,27 +62,19 @@ def run(recipe: Recipe) -> Path:
             source.folder, dtype=dtype, device=device, device_map=spread, trust_remote_code=trust
         )
         check_tokenizer(model, tokenizer, source.folder)
-        sizes = block_sizes(model)
-        given = given_plan(config, depth=len(sizes)) if config.plan else None
-        others = sum(p.numel() for p in model.parameters()) - sum(sizes)
-        num_drop = 0 if given else how_many(config, sizes, others=others)
+        weights = weights_sha256(source.folder)
+        check_inputs(out, config, weights, seed=recipe.seed)
         # A family that cannot be cut or mended is refused before minutes of scoring.
-        cut_config(model.config, range(len(sizes)))
+        cut_config(model.config, range(len(find_blocks(model)[1])))
         check_repair(config.repair, model)
-        chosen, scores = (
-            (given, None)
-            if given
-            else searched_plan(
-                model,
-                tokenizer,
-                config,
-                num_drop,
-                seed=recipe.seed,
-                source=source.folder,
-                folder=out,
-                team=team,
-            )
-        )
+        scores = None
+        if config.plan:
+            chosen = given_plan(config, depth=len(find_blocks(model)[1]))
+        else:
+            size = num_dropped(model, config, out)
+            team.tell(source.folder)
+            keys: dict[str, Any] = {"seed": recipe.seed, "weights": weights, "folder": out, "team": team}
+            chosen, scores = searched_plan(model, tokenizer, config, size, **keys)
         team.tell(None)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
@@ -82,34 +84,52 @@ def run(recipe: Recipe) -> Path:
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
         made = out / "model"
         plan = export_model(
-            model, tokenizer, source, plan, config, made, seed=recipe.seed, trust=trust, device_map=spread
-        )
+            model, tokenizer, source, plan, config, made,
+            seed=recipe.seed, weights=weights, trust=trust, device_map=spread,
+        )  # fmt: skip
         write_json(out / "plan.json", plan.model_dump())
         finish(out)
     return out
 
 
+def num_dropped(model: Any, config: PruneConfig, folder: Path) -> int:
+    """Up to how many blocks the search has to go. Raises ConfigError if the model cannot lose as many."""
+    sizes = block_sizes(model)
+    others = sum(p.numel() for p in model.parameters()) - sum(sizes)
+    size = how_many(config, sizes, others=others)
+    wanted = config.speedup
+    if wanted is None or not config.measure_speed:
+        return size
+    free = [i for i in range(len(sizes)) if i not in config.protect]
+    return int(step(folder, "frontier/size.json", lambda: fewest_for(model, wanted, free, size)))
+
+
+def check_inputs(folder: Path, config: PruneConfig, weights: str, *, seed: int) -> None:
+    """Raise RunError if work in this folder was begun on other weights or other items."""
+    used = {"weights_sha256": weights, "items_sha256": digest(*seen_items(config, seed=seed), length=64)}
+    begun = step(folder, "inputs.json", lambda: used)
+    if changed := [name.split("_")[0] for name in used if begun.get(name) != used[name]]:
+        raise RunError(
+            f"{folder}: begun with other {changed[0]} than there are now; delete it, or choose another out="
+        )
+
+
 def searched_plan(
-    model: Any,
-    tokenizer: Any,
-    config: PruneConfig,
-    num_drop: int,
-    *,
-    seed: int,
-    source: Path,
-    folder: Path,
-    team: Team,
+    model: Any, tokenizer: Any, config: PruneConfig, num_drop: int, *, folder: Path, **keys: Any
 ) -> tuple[Plan, Scores]:
     """Score the blocks, search up to `num_drop` of them, and pick the point that the recipe asks for."""
-    team.tell(source)
-    shared: dict[str, Any] = {"seed": seed, "source": source, "folder": folder, "team": team}
-    step(folder, "scores.json", lambda: score_blocks(model, tokenizer, config, **shared).model_dump())
+
+    def scored() -> Any:
+        return score_blocks(model, tokenizer, config, folder=folder, **keys).model_dump()
+
+    step(folder, "scores.json", scored)
     scores = read_scores(folder / "scores.json")
-    step(
-        folder,
-        "frontier.json",
-        lambda: make_frontier(model, tokenizer, config, scores, num_drop, **shared).model_dump(),
-    )
+
+    def searched() -> Any:
+        made = make_frontier(model, tokenizer, config, scores, num_drop, folder=folder, **keys)
+        return made.model_dump()
+
+    step(folder, "frontier.json", searched)
     frontier = read_frontier(folder / "frontier.json")
     return plan_of(pick(frontier, config), frontier), scores
 
@@ -120,8 +140,10 @@ def checked_plan(path: Path, chosen: Plan, scores: Scores | None) -> Plan:
     if plan.depth != chosen.depth:
         raise RunError(f"{path}: made for {plan.depth} blocks, the model has {chosen.depth}")
     if plan.keep != chosen.keep:
-        cost = sum(scores.ranking.cost[i] for i in plan.drop) if scores else None
-        plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
+        plan = plan.model_copy(update={"chooser": EDITED, "cost": None})
+        if scores:
+            cost = sum(scores.ranking.cost[i] for i in plan.drop)
+            plan = plan.model_copy(update={"criterion": scores.criterion, "unit": scores.unit, "cost": cost})
     return plan.model_copy(update={"repair": None})
 
 

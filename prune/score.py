@@ -12,51 +12,20 @@ import numpy as np
 from fastpath.blocks import find_blocks
 from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
-from fastpath.items.catalog import TASKS, generate
 from fastpath.items.item import Item
-from fastpath.models import weights_sha256
 from fastpath.plan import Column, Scores
 from fastpath.progress import progress
 from fastpath.runs import read_json, step
 from fastpath.team import Team
+from prune.calibration import answered, calibration_items, dial_items
 from prune.columns import Measured, depth_columns, halvings_of, ratio_column, suite_columns
 from prune.criteria import CRITERIA, spans
 from prune.part import Part
-from prune.self_answers import with_own_answers
 from prune.share import share_parts
 from prune.sink import find_sink
 
 log = logging.getLogger("fastpath")
 SINK_ITEMS = 8
-
-
-def calibration_items(config: PruneConfig, *, seed: int) -> tuple[list[Item], list[Item]]:
-    """(simple, complex) items of the calibration split: other templates, names and seeds than evaluation."""
-
-    def of(tasks: Sequence[str]) -> list[Item]:
-        made = [generate(t, split="calibration", seed=seed, num_items=config.items_per_task) for t in tasks]
-        return [item for items in made for item in items]
-
-    return of(config.simple_tasks), of(config.complex_tasks)
-
-
-def dial_items(config: PruneConfig, *, seed: int) -> list[Item]:
-    """Items of the calibration split for every level k of every depth dial."""
-    return [
-        item
-        for task in config.depth_tasks
-        for k in TASKS[task].ks
-        for item in generate(task, split="calibration", seed=seed, num_items=config.items_per_level, k=k)
-    ]
-
-
-def answered(
-    model: Any, tokenizer: Any, items: list[Item], config: PruneConfig, *, source: Path, folder: Path
-) -> list[Item]:
-    """The items, with the base's own worked answers where the recipe asks for them."""
-    if not config.self_answers:
-        return items
-    return with_own_answers(model, tokenizer, items, weights=weights_sha256(source), folder=folder)
 
 
 def score_blocks(
@@ -65,24 +34,25 @@ def score_blocks(
     config: PruneConfig,
     *,
     seed: int,
-    source: Path,
+    weights: str,
     folder: Path,
     team: Team | None = None,
 ) -> Scores:
     """The cost of every block on simple, complex and depth-dial items, with 95 % bootstrap intervals.
 
-    `source` is the folder of the model's weights. Every finished batch is kept in FOLDER/scores/, so that a
+    `weights` is the digest of the model's. Every finished batch is kept in FOLDER/scores/, so that a
     killed run goes on there. The processes of `team` share the batches.
     """
     criterion, depth = CRITERIA[config.criterion], len(find_blocks(model)[1])
     simple, both = calibration_items(config, seed=seed)
-    both = answered(model, tokenizer, both, config, source=source, folder=folder)
+    both = answered(model, tokenizer, both, config, weights=weights, folder=folder)
     dials = dial_items(config, seed=seed)
     items = [*simple, *both, *dials]
     suite_of = np.repeat(["simple", "complex", "depth"], [len(simple), len(both), len(dials)])
     halvings = halvings_of(items, seed=seed)
     batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
-    function = criterion.ready(model, batches, halvings[0], folder / "scores")
+    stream_bytes = int(config.stream_gib * 2**30)
+    function = criterion.ready(model, batches, halvings[0], folder / "scores", stream_bytes=stream_bytes)
     # What was fitted is large: it stays in the first process, and its batches too.
     together = team if team is not None and criterion.fit is None else Team()
     what = f"scoring {depth} blocks by {config.criterion}"

@@ -5,16 +5,19 @@ own copy of the model, and the first one collects. Batch n belongs to process n 
 streams which a search holds stay where they are; every number is the one that a single process computes.
 """
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastpath.ablations import Ablations
 from fastpath.data import Batch
 from fastpath.team import Team
-from prune.objective import Ablations
 from prune.part import Part
+
+log = logging.getLogger("fastpath")
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,10 @@ def help_out(model: Any, team: Team) -> None:
 
 
 def _ablations(model: Any, rooms: Sequence[Room], team: Team) -> list[SharedAblations]:
-    return [SharedAblations(model, room, team=team, place=place) for place, room in enumerate(rooms)]
+    made = [SharedAblations(model, room, team=team, place=place) for place, room in enumerate(rooms)]
+    for ablations in made:
+        log.info("%s", ablations.plan)
+    return made
 
 
 def _parts(

@@ -10,6 +10,8 @@ from rich.table import Table
 from fastpath.cli import console
 from fastpath.frontier import Frontier, read_frontier
 from fastpath.plan import Column, Plan, Scores, read_plan, read_scores, repair_words, spans_of
+from prune.choose import EDITED
+from prune.frontier import SEARCHES
 from prune.mergekit import GIVEN
 
 STABLE = 0.8
@@ -127,11 +129,15 @@ def _spans(drop: tuple[int, ...]) -> str:
 def plan_line(plan: Plan) -> str:
     """The plan in a few words, and what its predicted cost is worth."""
     dropped = f"plan    drop {len(plan.drop)} of {plan.depth} blocks: {_spans(plan.drop)}"
-    if plan.simple_cost is None:
+    if plan.cost is None:
         return f"{dropped} (given: nothing was scored; `python -m eval` measures the loss)"
-    how = "one by one" if plan.chooser == "lowest" else "together"
+    if plan.chooser == EDITED:
+        worth = "The sum of\n        what each block costs alone"
+    else:
+        how = "together" if plan.chooser in SEARCHES else "one by one"
+        worth = f"Optimistic: these\n        blocks were chosen for being cheap there, {how}"
     return (
         f"{dropped} (criterion {plan.criterion}, chooser {plan.chooser})\n"
-        f"        cost on the calibration items: {plan.simple_cost:+.2f} {plan.unit}. Optimistic: these\n"
-        f"        blocks were chosen for being cheap there, {how}; `python -m eval` measures the loss."
+        f"        cost on the calibration items: {plan.cost:+.2f} {plan.unit}. {worth};"
+        " `python -m eval` measures the loss."
     )

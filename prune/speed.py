@@ -1,15 +1,34 @@
 """How much faster a cut model is, measured in memory: a short prefill and a few decoding steps."""
 
+import logging
 import statistics
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
 from fastpath.blocks import find_blocks, keep_blocks
+from fastpath.errors import ConfigError
 
+log = logging.getLogger("fastpath")
 PROMPT_TOKENS, NEW_TOKENS, REPEATS = 128, 8, 5
+
+
+def fewest_for(model: Any, speedup: float, free: Sequence[int], start: int) -> int:
+    """The fewest blocks, from `start` on, without which the model is so many times faster, as measured.
+
+    The last ones of `free` are dropped for it: which ones hardly matters to speed. Raises ConfigError if all
+    but one are too few.
+    """
+    ratio = 1.0
+    most = min(len(free), len(find_blocks(model)[1]) - 1)
+    for size in range(start, most + 1):
+        ratio = speed_ratio(model, free[-size:])
+        log.info("speed: %d blocks fewer are %.2f times as fast", size, ratio)
+        if ratio >= speedup:
+            return size
+    raise ConfigError(f"prune.speedup: {most} blocks dropped are {ratio:.2f} times as fast here")
 
 
 @torch.no_grad()

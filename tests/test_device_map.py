@@ -6,6 +6,7 @@ import torch
 from families import tiny_model
 from tiny import byte_tokenizer, run_stage, tiny_llama, write_recipe, write_tiny
 
+from fastpath.ablations import Ablations
 from fastpath.blocks import check_surgery, find_blocks, keep_blocks
 from fastpath.data import item_batches
 from fastpath.errors import ModelError, SurgeryError
@@ -14,7 +15,6 @@ from fastpath.models import Lineage, load_model
 from fastpath.nll import answer_nll
 from fastpath.runs import read_json
 from prune.criteria import CRITERIA
-from prune.objective import Ablations
 from prune.sink import find_sink
 
 ITEMS = [

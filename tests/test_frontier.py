@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from tiny import byte_tokenizer, run_stage, tiny_llama, write_recipe, write_tiny
 
+from fastpath.ablations import Ablations
 from fastpath.config import PruneConfig
 from fastpath.data import item_batches
 from fastpath.frontier import read_frontier
 from fastpath.models import Lineage
 from fastpath.plan import read_plan
 from fastpath.recipe_file import load_recipe
-from prune.frontier import held_out_items, remembered
+from prune.calibration import calibration_items, dial_items, held_out_items
+from prune.frontier import remembered
 from prune.judge import repair_items
-from prune.objective import Ablations
-from prune.score import calibration_items, dial_items
 from prune.search import beam, greedy
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from prune.mergekit import given_plan, mergekit_yaml, parse_mergekit
 
 
 def given(depth, keep):
-    return Plan(depth=depth, keep=keep, criterion="given", chooser="given", simple_cost=None, unit="")
+    return Plan(depth=depth, keep=keep, criterion="given", chooser="given", cost=None, unit="")
 
 
 def test_random_plans_come_back_from_yaml(tmp_path):

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from fastpath.errors import RunError
 from fastpath.plan import Column, Plan, Scores, read_plan, spans_of
 
-FACTS = {"criterion": "cosine", "chooser": "lowest", "simple_cost": 0.1, "unit": "1 - cosine"}
+FACTS = {"criterion": "cosine", "chooser": "lowest", "cost": 0.1, "unit": "1 - cosine"}
 COLUMNS = ("simple", "complex", "reasoning", "depth_slope", "deepest")
 
 

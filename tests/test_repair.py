@@ -30,7 +30,7 @@ def random(*shape, seed=0):
 
 def plan_of(depth, drop):
     keep = tuple(i for i in range(depth) if i not in drop)
-    return Plan(depth=depth, keep=keep, criterion="given", chooser="given", simple_cost=None, unit="")
+    return Plan(depth=depth, keep=keep, criterion="given", chooser="given", cost=None, unit="")
 
 
 def batch_of(rows, *, pad=258, width=None):
@@ -301,7 +301,7 @@ def test_parts_share_no_template_and_no_item_that_was_scored():
     ]
     assert all(templates)
     assert len(set.union(*templates)) == sum(map(len, templates))
-    from prune.score import calibration_items
+    from prune.calibration import calibration_items
 
     scored = {item.id for items in calibration_items(PruneConfig(drop=1), seed=0) for item in items}
     assert not scored & set(parts.ids)

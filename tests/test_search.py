@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import byte_tokenizer, tiny_llama
 
+from fastpath.ablations import Ablations
 from fastpath.data import item_batches
 from fastpath.items.catalog import generate
-from prune.objective import Ablations
 from prune.search import Drop, beam, best_spans, evolution, greedy, spans
 
 DEPTH, NUM_DROP = 12, 4

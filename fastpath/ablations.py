@@ -1,4 +1,4 @@
-"""What whole drop sets cost: exact, each shared prefix of blocks computed once, within a budget of bytes.
+"""Ablation of drop sets: exact, each shared prefix of blocks computed once, within a budget of bytes.
 
 Skipping a block changes nothing before it. So the stream that enters a block depends on the kept blocks
 before it alone, its PREFIX, and the drop sets of one call form a tree of prefixes. The tree is walked depth
@@ -9,7 +9,6 @@ change.
 
 # B sequences of a batch, T tokens, D width
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
@@ -22,9 +21,12 @@ from torch import Tensor
 from fastpath.blocks import Streams, find_blocks, recording, replaying
 from fastpath.data import Batch
 from fastpath.nll import answer_nll
-from prune.store import Prefix, Shelf, allowances, describe
+from fastpath.streams import Prefix, Shelf, allowances, describe
 
-log = logging.getLogger("fastpath")
+
+def answer_nats(model: Any, batch: Batch) -> np.ndarray:
+    """(sequences,): summed nats of the answers."""
+    return answer_nll(model, batch).nats.numpy()
 
 
 class Ablations:
@@ -32,7 +34,8 @@ class Ablations:
 
     `device_bytes` bound the streams held where the model is, `host_bytes` those moved to host memory; results
     do not depend on either. What does not fit is computed again. `mine`: whether this process is ever asked
-    for a batch of this number.
+    for a batch of this number. `read` runs the model on a batch and says what is wanted of each sequence; of
+    every batch it reads the whole model first.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class Ablations:
         device_bytes: int,
         host_bytes: int = 0,
         mine: Callable[[int], bool] = lambda number: True,
+        read: Callable[[Any, Batch], np.ndarray] = answer_nats,
     ) -> None:
+        self._read = read
         self.model = model
         self.depth = len(find_blocks(model)[1])
         self.batches = [batch.to(model.device) for batch in batches]
@@ -57,7 +62,8 @@ class Ablations:
         numbers = [number for number in range(len(batches)) if mine(number)]
         sizes = [self._stream_bytes(batches[number]) for number in numbers]
         allowed = allowances(sizes, depth=self.depth, device_bytes=device_bytes, host_bytes=host_bytes)
-        log.info("%s", describe(sizes, allowed, depth=self.depth))
+        self.plan = describe(sizes, allowed, depth=self.depth)
+        """What happens to the streams, in a line."""
         self._shelves = {n: Shelf(allowance) for n, allowance in zip(numbers, allowed, strict=True)}
         self._base: list[np.ndarray | None] = [None] * len(batches)
         self._rests: list[Streams] = [{} for _ in batches]
@@ -112,7 +118,7 @@ class Ablations:
             drop = set(range(self.depth)) - set(kept)
             replayed = replaying(self.model, streams, start=first, drop=drop)
         with replayed, recording(self.model, at=new) as seen:
-            nats = answer_nll(self.model, batch).nats.numpy()
+            nats = self._read(self.model, batch)
         self.block_runs += len(kept) - len(start)
         if not base_known:
             self._base[number] = nats

@@ -9,13 +9,13 @@ import torch
 from families import tiny_model
 from tiny import byte_tokenizer, tiny_llama
 
+from fastpath.ablations import Ablations
 from fastpath.blocks import find_blocks, skipping
 from fastpath.data import Batch, item_batches
 from fastpath.items.catalog import generate
 from fastpath.nll import answer_nll
-from prune.objective import Ablations
+from fastpath.streams import Allowance, allowances, describe
 from prune.race import Objective, grouped_batches
-from prune.store import Allowance, allowances, describe
 
 ITEMS = [i for t in ("doc_type", "arithmetic") for i in generate(t, split="calibration", seed=0, num_items=3)]
 DEPTH = 8
