@@ -137,12 +137,31 @@ def test_norm_undoes_a_block_that_only_lengthens_the_stream():
         assert (case.cut(IDS, use_cache=False).logits - want).abs().max() < 1e-3 * plain
 
 
+def test_norm_asks_what_a_span_does_to_tokens_but_the_first():
+    """Planted sink: the first token's stream is very long, and block 2 does not change that."""
+    base, batch = tiny_llama(tie_word_embeddings=False), batch_of([[256, *row] for row in ROWS])
+    with torch.no_grad():
+        base.model.embed_tokens.weight[256] *= 10_000
+        streams = base(**batch.inputs, output_hidden_states=True).hidden_states
+    lengths_BT = [streams[i].double().norm(dim=-1) for i in (2, 3)]  # before and after block 2
+    others_BT = batch.attention.clone()
+    others_BT[:, 0] = False
+    ratios = [
+        (lengths_BT[1][at].sum() / lengths_BT[0][at].sum()).item() for at in (batch.attention, others_BT)
+    ]
+    assert abs(ratios[0] - 1) < 0.05 < 0.2 < abs(ratios[1] - 1), "the sink would decide"
+    mended = REPAIRS["norm"](case_of(base, (2,), batches=[batch]))
+    alpha = mended.weights["model.embed_tokens.weight"].norm() / base.model.embed_tokens.weight.norm()
+    assert alpha.item() == pytest.approx(ratios[1], rel=1e-5)
+    assert mended.notes == (f"block 2: written before it times {ratios[1]:.3f}",)
+
+
 def test_norm_is_refused_where_embeddings_are_tied_or_positions_are_learned():
     check_repair("norm", tiny_llama(tie_word_embeddings=False))
     with pytest.raises(SurgeryError, match="its embeddings are tied"):
         check_repair("norm", tiny_llama())
     base = tiny_model("gpt_bigcode", tie_word_embeddings=False)
-    with pytest.raises(SurgeryError, match="cannot be scaled"):
+    with pytest.raises(SurgeryError, match=r"cannot be scaled; prune\.repair: linear, merge or none works"):
         REPAIRS["norm"](case_of(base, (2,), batches=[batch_of([list(range(3, 40))], pad=0)]))
 
 
@@ -154,3 +173,22 @@ def test_family_that_nothing_can_be_folded_into_is_refused_in_one_line(family):
             check_repair(method, model)
         assert "\n" not in str(error.value) and "prune.repair:" in str(error.value)
     check_repair("merge", model)
+
+
+@pytest.mark.parametrize(
+    ("family", "tied", "refused", "advice"),
+    [
+        ("gemma3_text", True, ("linear", "norm"), "prune.repair: merge or none works"),
+        ("mixtral", False, ("linear", "norm"), "prune.repair: merge or none works"),
+        ("llama", True, ("norm",), "prune.repair: linear, merge or none works"),
+    ],
+)
+def test_refusal_advises_what_is_accepted_and_nothing_else(family, tied, refused, advice):
+    model = tiny_model(family, tie_word_embeddings=tied)
+    for method in REPAIRS:
+        if method in refused:
+            with pytest.raises(SurgeryError, match=advice):
+                check_repair(method, model)
+        else:
+            check_repair(method, model)
+            assert method in advice
