@@ -16,7 +16,9 @@ from fastpath.items.catalog import generate
 from fastpath.items.item import Item
 from fastpath.nll import answer_nll
 from fastpath.plan import Plan, Repair
+from prune.frontier import held_out_items
 from prune.repair import REPAIRS, Case, Mended, changed, put
+from prune.score import calibration_items, dial_items
 
 ITEMS = 6
 """Items for a repair, in items_per_task: about half to fit on, a quarter each to choose and to judge by."""
@@ -41,13 +43,18 @@ class Parts:
 
 
 def repair_items(config: PruneConfig, *, seed: int) -> Parts:
-    """Calibration items that no block was scored on, split by template."""
+    """Calibration items of which no score, search or frontier has seen any, split by template.
+
+    They carry the reference answers: the base's own (prune.self_answers) are for scores and searches alone.
+    """
+    suites = *calibration_items(config, seed=seed), *held_out_items(config, seed=seed)
+    seen = {item.id for items in (*suites, dial_items(config, seed=seed)) for item in items}
     parts: tuple[Suites, ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
     for suite, tasks in (("simple", config.simple_tasks), ("complex", config.complex_tasks)):
         for task in tasks:
             num_items = (1 + ITEMS) * config.items_per_task
             made = generate(task, split="calibration", seed=seed, num_items=num_items)
-            fresh = made[config.items_per_task :]
+            fresh = [item for item in made if item.id not in seen]
             templates = {name: i for i, name in enumerate(sorted({item.template for item in fresh}))}
             for item in fresh:
                 parts[(0, 1, 0, 2)[templates[item.template] % 4]][suite].append(item)

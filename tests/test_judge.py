@@ -7,8 +7,10 @@ from tiny import byte_tokenizer, tiny_llama
 from fastpath.config import PruneConfig
 from fastpath.data import item_batches
 from fastpath.plan import repair_words
+from prune.frontier import held_out_items
 from prune.judge import Parts, judged, mean_nats, repair_items, suite_nats
 from prune.repair import Mended, changed, put
+from prune.score import calibration_items, dial_items
 
 CONFIG = PruneConfig(drop=1, items_per_task=4)
 
@@ -31,7 +33,7 @@ def test_changes_are_compared_by_the_nats_of_the_whole_changed_model():
     assert len({round(x, 3) for x in want}) == 3
 
 
-def test_parts_share_no_template_and_no_item_that_was_scored():
+def test_parts_share_no_template():
     parts = repair_items(PruneConfig(drop=1), seed=0)
     assert isinstance(parts, Parts)
     templates = [
@@ -40,13 +42,19 @@ def test_parts_share_no_template_and_no_item_that_was_scored():
     ]
     assert all(templates)
     assert len(set.union(*templates)) == sum(map(len, templates))
-    from prune.score import calibration_items
-
-    scored = {item.id for items in calibration_items(PruneConfig(drop=1), seed=0) for item in items}
-    assert not scored & set(parts.ids)
     assert {item.split for part in (parts.fit, parts.judge) for i in part.values() for item in i} == {
         "calibration"
     }
+
+
+@pytest.mark.parametrize("items_per_task", [2, 32])  # dials overlapped at 2, held-out items at 32
+def test_parts_share_no_item_with_what_a_score_a_search_or_the_frontier_sees(items_per_task):
+    config = PruneConfig(drop=1, items_per_task=items_per_task)
+    seen = *calibration_items(config, seed=0), dial_items(config, seed=0), *held_out_items(config, seed=0)
+    parts = repair_items(config, seed=0)
+    assert not {item.id for items in seen for item in items} & set(parts.ids)
+    for part in (parts.fit, parts.choose, parts.judge):
+        assert all(part[suite] for suite in ("simple", "complex"))
 
 
 def verdict(model, weights, suites=None):
