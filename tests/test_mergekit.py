@@ -163,3 +163,39 @@ def test_plan_made_for_another_depth_or_broken_is_refused(tmp_path):
     path.write_text("{}")
     with pytest.raises(ConfigError, match=r"prune\.plan: .*not a plan"):
         given_plan(PruneConfig(plan=str(path)), depth=6)
+
+
+@pytest.mark.parametrize(
+    ("model", "end", "warned"),
+    [
+        ("c/d", 5, True),
+        ("c/d", 6, False),  # what is dropped lies before: the last layers are named
+        ("a/b", 5, False),
+        ("a/b@" + "0" * 40, 5, False),
+        ("{folder}", 5, False),
+    ],
+)
+def test_yaml_of_another_model_that_drops_the_last_layers_is_warned_of_in_one_line(
+    tmp_path, caplog, model, end, warned
+):
+    (tmp_path / "own").mkdir()
+    data = slices((0, 2), (3, end))
+    for part in data["slices"]:
+        part["sources"][0]["model"] = model.format(folder=tmp_path / "own")
+    path = tmp_path / "m.yaml"
+    path.write_text(yaml.safe_dump(data))
+    source = Source("a/b", "0" * 40, tmp_path / "own")
+    with caplog.at_level("WARNING", logger="fastpath"):
+        plan = given_plan(PruneConfig(plan=str(path)), depth=6, source=source)
+    assert plan.keep == (0, 1, *range(3, end))
+    line = f"warning: {path}: made for c/d; layers 5 to 5 of a/b are beyond its end and are dropped"
+    assert caplog.messages == ([line] if warned else [])
+
+
+@pytest.mark.parametrize("key", ["dtype", "out_dtype"])
+def test_dtype_of_a_yaml_is_ignored_and_says_so(tmp_path, caplog, key):
+    path = tmp_path / "m.yaml"
+    path.write_text(yaml.safe_dump(slices((0, 5), **{key: "float16"})))
+    with caplog.at_level("WARNING", logger="fastpath"):
+        given_plan(PruneConfig(plan=str(path)), depth=6)
+    assert caplog.messages == [f"warning: {path}: dtype float16 is ignored; the stored dtype is kept"]
