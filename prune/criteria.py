@@ -4,7 +4,7 @@ That is, for every sequence a numerator per block (or span) and a denominator. B
 killed run goes on at the batch it died in. A criterion that must know all batches first has a `fit`.
 """
 
-# L blocks, B sequences, T tokens, D width, N answer tokens, V vocabulary
+# L blocks, B sequences, T tokens, D width, N answer tokens, C a chunk of them, V vocabulary
 
 import logging
 import math
@@ -22,7 +22,10 @@ from fastpath.blocks import find_blocks, tap
 from fastpath.data import Batch
 from fastpath.nll import logits_at, predicting, token_nats
 from prune.linear import fit_replacements, linear_cost
-from prune.part import Part, over_tokens, run_blocks
+from prune.part import Part, finite, over_tokens, run_blocks
+
+KL_POSITIONS = 256
+"""Answer positions whose KL divergence is computed at a time."""
 
 log = logging.getLogger("fastpath")
 ROOM = 2**31
@@ -121,7 +124,7 @@ def angular_cost(model: Any, batch: Batch) -> Part:
     x_LBD = torch.nn.functional.normalize(torch.stack(streams), dim=-1)
     depth = len(streams) - 1
     angles = [torch.arccos((x_LBD[i] * x_LBD[j]).sum(-1).clamp(-1, 1)) / math.pi for i, j in spans(depth)]
-    return Part(list(batch.index), torch.stack(angles, 1).tolist(), [1] * len(last_B))
+    return Part(list(batch.index), finite(torch.stack(angles, 1), model).tolist(), [1] * len(last_B))
 
 
 def ablation_cost(model: Any, batch: Batch, *, stream_bytes: int = ROOM) -> Part:
@@ -147,16 +150,30 @@ def kl_cost(model: Any, batch: Batch, *, stream_bytes: int = ROOM) -> Part:
     @torch.no_grad()
     def divergence(model: Any, batch: Batch) -> np.ndarray:
         at_BT = predicting(batch.answer)
-        log_p_NV = _log_probabilities(model, batch, at_BT)
+        logits_NV = logits_at(model, at_BT, **batch.inputs, use_cache=False)
         if not base:
-            base.append(log_p_NV)  # the whole model comes first
-        kl_NV = torch.nn.functional.kl_div(log_p_NV, base[0], reduction="none", log_target=True)
-        sums_B = torch.zeros(len(at_BT), dtype=torch.float64, device=kl_NV.device)
-        sums_B.index_add_(0, at_BT.nonzero()[:, 0], kl_NV.sum(-1, dtype=torch.float64))
-        return sums_B.cpu().numpy()
+            base.append(logits_NV)  # the whole model comes first
+        kl_N = kl_sums(base[0], logits_NV)
+        sums_B = torch.zeros(len(at_BT), dtype=torch.float64, device=kl_N.device)
+        return finite(sums_B.index_add_(0, at_BT.nonzero()[:, 0], kl_N), model).cpu().numpy()
 
     costs = _skipping_each(_engine(model, batch, stream_bytes, read=divergence))
     return Part(list(batch.index), costs.T.tolist(), batch.answer.sum(1).tolist())
+
+
+def kl_sums(base_logits_NV: torch.Tensor, skipped_logits_NV: torch.Tensor) -> torch.Tensor:
+    """float64 (N,): sum over the vocabulary of p log(p / q), p of the base; softmax in float32.
+
+    A few positions at a time: in float32 and with its intermediates, (N, V) is many times the logits' size.
+    """
+    sums = []
+    for base_CV, skipped_CV in zip(
+        base_logits_NV.split(KL_POSITIONS), skipped_logits_NV.split(KL_POSITIONS), strict=True
+    ):
+        base_CV, skipped_CV = (logits_CV.float().log_softmax(-1) for logits_CV in (base_CV, skipped_CV))
+        kl_CV = torch.nn.functional.kl_div(skipped_CV, base_CV, reduction="none", log_target=True)
+        sums.append(kl_CV.sum(-1, dtype=torch.float64))
+    return torch.cat(sums)
 
 
 def _engine(model: Any, batch: Batch, stream_bytes: int, **keys: Any) -> Ablations:
@@ -186,7 +203,10 @@ def taylor_cost(model: Any, batch: Batch) -> Part:
     def hook_of(i: int) -> Callable[[torch.Tensor], None]:
         def hook(weight: torch.Tensor) -> None:
             assert weight.grad is not None
-            of_item_L[i] += (weight.detach() * weight.grad).abs().sum(dtype=torch.float64).cpu()
+            # Upcast before the product: two small float16 numbers make 0.
+            wide = torch.promote_types(weight.dtype, torch.float32)
+            product = weight.detach().to(wide) * weight.grad
+            of_item_L[i] += product.abs().sum(dtype=torch.float64).cpu()
             weight.grad = None
 
         return hook
@@ -204,7 +224,7 @@ def taylor_cost(model: Any, batch: Batch) -> Part:
             with torch.enable_grad():
                 logits_NV = logits_at(model, predicting(one.answer), **one.inputs, use_cache=False)
                 token_nats(logits_NV, one.ids[one.answer])[0].sum().backward()
-            sums.append(of_item_L.tolist())
+            sums.append(finite(of_item_L, model).tolist())
     finally:
         for hook in hooks:
             hook.remove()
@@ -221,11 +241,6 @@ def _one_by_one(batch: Batch) -> list[Batch]:
         Batch((item,), batch.ids[[b], :end], batch.attention[[b], :end], batch.answer[[b], :end])
         for b, (item, end) in enumerate(zip(batch.index, ends, strict=True))
     ]
-
-
-def _log_probabilities(model: Any, batch: Batch, at_BT: torch.Tensor) -> torch.Tensor:
-    """float32 (N, V) at the marked positions."""
-    return logits_at(model, at_BT, **batch.inputs, use_cache=False).float().log_softmax(-1)
 
 
 CRITERIA: dict[str, Criterion] = {

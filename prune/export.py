@@ -129,7 +129,8 @@ def check_cached(model: Any, saved: Any) -> None:
         return
     if reason := cache_error(saved):
         raise SurgeryError(
-            f"{type(saved).__name__}: the cut model cannot use its KV cache: {reason}; keep other blocks"
+            f"{type(saved).__name__}: the cut model cannot use its KV cache: {reason}; "
+            "keep one of the blocks that it needs for that (prune.protect)"
         )
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from fastpath.blocks import recording, replaying
-from fastpath.bootstrap import bootstrap_ratio
+from fastpath.bootstrap import bootstrap_ratio, interval_of
 from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
 from fastpath.items.catalog import generate
 from fastpath.items.item import Item
 from fastpath.nll import answer_nll
 from fastpath.plan import Plan, Repair
+from prune.calibration import calibration_items, dial_items, held_out_items
 from prune.repair import REPAIRS, Case, Mended, changed, put
 
 ITEMS = 6
@@ -41,13 +42,18 @@ class Parts:
 
 
 def repair_items(config: PruneConfig, *, seed: int) -> Parts:
-    """Calibration items that no block was scored on, split by template."""
+    """Calibration items of which no score, search or frontier has seen any, split by template.
+
+    They carry the reference answers: the base's own (prune.self_answers) are for scores and searches alone.
+    """
+    suites = *calibration_items(config, seed=seed), *held_out_items(config, seed=seed)
+    seen = {item.id for items in (*suites, dial_items(config, seed=seed)) for item in items}
     parts: tuple[Suites, ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
     for suite, tasks in (("simple", config.simple_tasks), ("complex", config.complex_tasks)):
         for task in tasks:
             num_items = (1 + ITEMS) * config.items_per_task
             made = generate(task, split="calibration", seed=seed, num_items=num_items)
-            fresh = made[config.items_per_task :]
+            fresh = [item for item in made if item.id not in seen]
             templates = {name: i for i, name in enumerate(sorted({item.template for item in fresh}))}
             for item in fresh:
                 parts[(0, 1, 0, 2)[templates[item.template] % 4]][suite].append(item)
@@ -111,7 +117,7 @@ def judged(
             after, _ = suite_nats(cut, items, tokenizer, batch_tokens=batch_tokens)
         clusters = [f"{item.task}/{item.template}" for item in items]
         rise, draws = bootstrap_ratio((after - before)[:, None], tokens, clusters=clusters, seed=seed)
-        low, high = np.quantile(draws, [0.025, 0.975])
+        (low,), (high,) = interval_of(draws, freedom=len(set(clusters)) - len({item.task for item in items}))
         facts |= {
             f"{suite}_items": len(items),
             f"{suite}_before_nats": float(before.sum() / tokens.sum()),

@@ -40,10 +40,13 @@ def linear_cost(model: Any, batch: Batch, fitted: Replacements) -> Part:
     """1 - held-out R^2 of each block's best linear replacement, over all real tokens.
 
     The least-squares problem of ReplaceMe (arXiv 2505.02819) as a score: x_after ~ x_before + x_before M,
-    with M of least squares on the half of the items that does not hold this one. Both sides are divided by
-    |x_after|, so that each token counts alike, and R^2 = 1 - sum |residual|^2 / sum |x_after|^2: the cost is
-    0 for a block that does nothing and for one that is exactly linear. Without unit; above 1 where the map
-    is worse than none (too few items).
+    with M of least squares on the half of the items that does not hold this one. The cost of a token is
+    |residual|^2 / |x_after|^2, so that each token counts alike: 0 for a block that does nothing and for one
+    that is exactly linear. Without unit; above 1 where the map is worse than none (too few items).
+
+    Divided by the stream after the block, not by what the block adds to it (|x_after - x_before|^2): what is
+    predicted is the whole stream that a replacement would write, and the other ratio is 0/0 for a block that
+    does nothing.
     """
 
     def cost(i: int, before_BTD: torch.Tensor, after_BTD: torch.Tensor) -> torch.Tensor:
@@ -61,8 +64,8 @@ def fit_replacements(model: Any, batches: Sequence[Batch], half: np.ndarray, fol
     """One pass over the blocks: normal equations of f = x_after - x_before on x_before, for both halves.
 
     Each token weighs 1 / |x_after|^2, so that the first token, whose norm may be a hundred times that of the
-    others, counts as one token. 32 D^2 bytes a block, in memory and in FOLDER/linear.safetensors, from which
-    a killed run goes on.
+    others, counts as one token. The equations take 32 D^2 bytes a block, in memory and in
+    FOLDER/linear.safetensors, from which a killed run goes on; the maps 16 D^2 more: 48 D^2 at the end.
     """
     depth, width = len(find_blocks(model)[1]), model.config.get_text_config(decoder=True).hidden_size
     sums = {name: torch.zeros(2, depth, width, width, dtype=torch.float64) for name in ("gram", "cross")}

@@ -4,6 +4,8 @@ In mergekit's YAML a slice's `layer_range: [a, b]` is half-open and 0-based, as 
 """
 
 import json
+import logging
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,22 +16,38 @@ from fastpath.plan import Plan, read_plan, spans_of
 from fastpath.recipe_file import parse_yaml
 from fastpath.sources import Source
 
+log = logging.getLogger("fastpath")
+
 GIVEN = "given"
 """What a given plan says of its criterion and its chooser."""
 KNOWN = ("slices", "merge_method", "dtype", "out_dtype", "tokenizer_source", "base_model")
 """Keys that leave the layers as they are; any other (scale, parameters, LoRA) would be lost silently."""
 
 
-def given_plan(config: PruneConfig, *, depth: int) -> Plan:
-    """The plan that a recipe names, for a model of `depth` blocks. Raises ConfigError in one line."""
+@dataclass(frozen=True)
+class Passthrough:
+    """What a mergekit passthrough YAML asks for."""
+
+    keep: tuple[int, ...]
+    """The layers that it keeps, rising."""
+    model: str
+    """Hub id, perhaps with @REVISION, or folder of the model that it cuts."""
+    dtype: str
+    """Of the model that it makes; "" if it does not say."""
+
+
+def given_plan(config: PruneConfig, *, depth: int, source: Source) -> Plan:
+    """The plan that a recipe names, for a model of `depth` blocks. Raises ConfigError in one line.
+
+    Warns of what a YAML says and is not done, and of its being made for another model than `source`.
+    """
     path = config.plan
     assert path is not None
     try:
-        keep = read_keep(Path(path))
-        if isinstance(keep, Plan):
-            if keep.depth != depth:
-                raise ConfigError(f"{path}: made for {keep.depth} blocks, the model has {depth}")
-            keep = keep.keep
+        given = read_given(Path(path))
+        if isinstance(given, Plan) and given.depth != depth:
+            raise ConfigError(f"{path}: made for {given.depth} blocks, the model has {depth}")
+        keep = given.keep
         if keep[-1] >= depth:
             raise ConfigError(f"{path}: keeps layer {keep[-1]}, the model's are 0 to {depth - 1}")
         if len(keep) == depth:
@@ -39,11 +57,29 @@ def given_plan(config: PruneConfig, *, depth: int) -> Plan:
     plan = Plan(depth=depth, keep=keep, criterion=GIVEN, chooser=GIVEN, cost=None, unit="")
     if both := sorted(set(plan.drop) & set(config.protect)):
         raise ConfigError(f"prune.protect: {path} drops block {both[0]}")
+    if isinstance(given, Passthrough):
+        _warn(given, str(path), depth, source)
     return plan
 
 
-def read_keep(path: Path) -> Plan | tuple[int, ...]:
-    """The plan of a .json file, or the layers that a mergekit YAML keeps. Raises UserError."""
+def _warn(given: Passthrough, path: str, depth: int, source: Source) -> None:
+    """Say what of a YAML is not done as it is written."""
+    if given.dtype:
+        log.warning("warning: %s: dtype %s is ignored; the stored dtype is kept", path, given.dtype)
+    end = given.keep[-1] + 1
+    if end < depth and not _is_same(given.model, source):
+        log.warning("warning: %s: made for %s; layers %d to %d of %s are beyond its end and are dropped",
+                    path, given.model, end, depth - 1, source.name)  # fmt: skip
+
+
+def _is_same(model: str, source: Source) -> bool:
+    """Whether a YAML's model, by name or by folder, is the recipe's."""
+    names = (model, model.rpartition("@")[0])
+    return source.name in names or Path(model).resolve() == source.folder.resolve()
+
+
+def read_given(path: Path) -> Plan | Passthrough:
+    """The plan of a .json file, or what a mergekit YAML asks for. Raises UserError."""
     if path.suffix == ".json":
         return read_plan(path)
     try:
@@ -54,8 +90,8 @@ def read_keep(path: Path) -> Plan | tuple[int, ...]:
     return parse_mergekit(text, where=str(path))
 
 
-def parse_mergekit(text: str, *, where: str) -> tuple[int, ...]:
-    """The layers that a passthrough YAML keeps, rising. Raises ConfigError saying what cannot be a plan."""
+def parse_mergekit(text: str, *, where: str) -> Passthrough:
+    """What a passthrough YAML asks for. Raises ConfigError saying what cannot be a plan."""
     data = parse_yaml(text, where=where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected a mergekit configuration, got {data!r:.40}")
@@ -76,7 +112,8 @@ def parse_mergekit(text: str, *, where: str) -> tuple[int, ...]:
             raise ConfigError(
                 f"{where}: layer {after} comes {fault}; a plan keeps layers once, in their order"
             )
-    return tuple(layers)
+    dtype = data.get("out_dtype") or data.get("dtype") or ""
+    return Passthrough(tuple(layers), sources[0]["model"], str(dtype))
 
 
 def _source(part: Any, where: str) -> dict[str, Any]:

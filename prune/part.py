@@ -10,6 +10,7 @@ import torch
 
 from fastpath.blocks import tap
 from fastpath.data import Batch
+from fastpath.errors import ModelError
 from fastpath.nll import answer_nll
 
 
@@ -29,7 +30,10 @@ class Part:
 
 @torch.no_grad()
 def over_tokens(model: Any, batch: Batch, cost: Callable[..., torch.Tensor]) -> Part:
-    """Sums over the real tokens of cost(i, before_BTD, after_BTD) -> (B, T), with and without the first."""
+    """Sums over the real tokens of cost(i, before_BTD, after_BTD) -> (B, T), with and without the first.
+
+    ModelError where a stream overflows.
+    """
     sums: list[torch.Tensor] = []
     without_first: list[torch.Tensor] = []
 
@@ -40,8 +44,18 @@ def over_tokens(model: Any, batch: Batch, cost: Callable[..., torch.Tensor]) -> 
 
     with tap(model, see):
         run_blocks(model, batch)
-    tables = [torch.stack(table, 1).tolist() for table in (sums, without_first)]
+    tables = [finite(torch.stack(table, 1), model).tolist() for table in (sums, without_first)]
     return Part(list(batch.index), tables[0], batch.attention.sum(1).tolist(), tables[1])
+
+
+def finite(sums: torch.Tensor, model: Any) -> torch.Tensor:
+    """The same sums; ModelError if one is inf or nan: no such number can be saved or ranked by."""
+    if not torch.isfinite(sums).all():
+        dtype = str(model.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"streams or scores are not finite in {dtype}: its weights are broken, or try model.dtype=float32"
+        )
+    return sums
 
 
 def run_blocks(model: Any, batch: Batch) -> None:

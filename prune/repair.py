@@ -5,7 +5,7 @@ is worth is judged in prune/judge.py, on items that it has not seen.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +85,9 @@ def norm(case: Case) -> Mended:
     """Scale all that is written before a dropped span by what the span did to the stream's length.
 
     Prune&Comp (arXiv 2507.18212): alpha = mean |stream after the span| / mean |stream before it|, folded into
-    the embeddings and every writer before the span; the blocks' own norms make them blind to the scale.
+    the embeddings and every writer before the span; the blocks' own norms make them blind to the scale. The
+    first token of each sequence is left out: it is often the attention sink, hundreds of times longer than
+    the others, and would set alpha by itself.
     """
     spans = spans_of(case.plan.drop)
     alphas = [_length_ratio(case, start, end) for start, end in spans]
@@ -107,12 +109,17 @@ def norm(case: Case) -> Mended:
 
 
 def _length_ratio(case: Case, start: int, end: int) -> float:
-    """Mean length of the base's stream after blocks start..end-1 over that before them, real tokens only."""
+    """Mean length of the base's stream after blocks start..end-1 over that before them.
+
+    Over real tokens but the first of each sequence.
+    """
     sums = [0.0, 0.0]
     for batch in case.batches:
         here = batch.to(case.base.device)
+        real_BT = here.attention.clone()
+        real_BT[:, 0] = False  # right-padded, so this is the first real token
         for side, block in enumerate((start - 1, end - 1)):
-            x_ND = stream_after(case.base, block, here)[here.attention]
+            x_ND = stream_after(case.base, block, here)[real_BT]
             sums[side] += x_ND.double().norm(dim=-1).sum().item()
     return sums[1] / sums[0]
 
@@ -128,7 +135,7 @@ def _check_scaled(case: Case, weights: Mapping[str, Tensor], alphas: Sequence[fl
     if (got_BTD - wanted_BTD).norm() > 0.02 * wanted_BTD.norm():
         raise SurgeryError(
             f"{type(case.cut).__name__}: its stream is not only embeddings and linear maps, so it cannot be "
-            "scaled; prune.repair: linear or none works"
+            f"scaled; {_works({'norm', *_refusals(case.base)})}"
         )
 
 
@@ -169,22 +176,33 @@ REPAIRS: dict[str, Callable[[Case], Mended]] = {
 
 def check_repair(method: str, model: Any) -> None:
     """Raise SurgeryError, before anything is scored, if this repair can never be made to this model."""
-    name = type(model).__name__
-    if method == "linear" and not any(writers.found for writers in find_writers(model)):
-        raise SurgeryError(
-            f"{name}: no linear map of its blocks writes straight to the stream (a norm follows, or experts "
-            "are mixed), so a linear repair cannot be folded; prune.repair: merge or none works"
+    if method not in ("linear", "norm"):
+        return
+    refused = _refusals(model)
+    if method in refused:
+        raise SurgeryError(f"{type(model).__name__}: {refused[method]}; {_works(refused)}")
+
+
+def _refusals(model: Any) -> dict[str, str]:
+    """Repair -> why it can never be made to this model."""
+    writers = find_writers(model)
+    refused = {}
+    if not any(of_block.found for of_block in writers):
+        refused["linear"] = (
+            "no linear map of its blocks writes straight to the stream (a norm follows, or experts are "
+            "mixed), so a linear repair cannot be folded"
         )
-    if method == "norm" and model.get_output_embeddings().weight is model.get_input_embeddings().weight:
-        raise SurgeryError(
-            f"{name}: its embeddings are tied: scaling them scales the logits too; "
-            "prune.repair: linear or none works"
-        )
-    if method == "norm" and not all(writers.complete for writers in find_writers(model)):
-        raise SurgeryError(
-            f"{name}: its blocks write to the stream through norms or experts, which cannot be scaled; "
-            "prune.repair: merge or none works"
-        )
+    if model.get_output_embeddings().weight is model.get_input_embeddings().weight:
+        refused["norm"] = "its embeddings are tied: scaling them scales the logits too"
+    elif not all(of_block.complete for of_block in writers):
+        refused["norm"] = "its blocks write to the stream through norms or experts, which cannot be scaled"
+    return refused
+
+
+def _works(refused: Collection[str]) -> str:
+    """What may stand in the recipe instead."""
+    rest = [method for method in REPAIRS if method not in (*refused, "none")]
+    return f"prune.repair: {', '.join(rest)} or none works"
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def run(recipe: Recipe) -> Path:
         check_repair(config.repair, model)
         scores = None
         if config.plan:
-            chosen = given_plan(config, depth=len(find_blocks(model)[1]))
+            chosen = given_plan(config, depth=len(find_blocks(model)[1]), source=source)
         else:
             size = num_dropped(model, config, out)
             team.tell(source.folder)

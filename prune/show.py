@@ -79,7 +79,8 @@ def score_lines(scores: Scores) -> list[str]:
     if scores.sink:
         block, ratio = scores.sink.block, scores.sink.ratio
         line = (
-            f"sink    block {block} writes the attention sink: the first token's norm grows {ratio:.0f}-fold"
+            f"sink    block {block} writes the attention sink: the first token's norm grows "
+            f"{ratio:.0f} times as much as that of the others"
         )
         if rest := scores.simple_without_first:
             ranks = [_rank(column, block) for column in (scores.simple, rest)]

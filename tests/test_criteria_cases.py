@@ -10,7 +10,8 @@ from tiny import byte_tokenizer, tiny_llama
 
 from fastpath.blocks import skipping
 from fastpath.data import Batch, item_batches
-from prune.criteria import CRITERIA, spans
+from fastpath.errors import ModelError
+from prune.criteria import CRITERIA, kl_sums, spans
 from prune.linear import fit_replacements, linear_cost
 
 ONE_PASS = ("cosine", "norm_ratio", "angular", "linear")
@@ -90,6 +91,17 @@ def test_kl_sums_over_the_vocabulary_and_answer_tokens():
         assert part.tokens[row] == len(at)
 
 
+@pytest.mark.parametrize("positions", [1, 5, 1000])
+def test_kl_of_a_few_positions_at_a_time_is_that_of_all(monkeypatch, positions):
+    monkeypatch.setattr("prune.criteria.KL_POSITIONS", positions)
+    batch = batch_of(ITEMS)
+    base_NV, skipped_NV = (logits_of(tiny_llama(), batch, drop)[batch.answer] for drop in ([], [2]))
+    p_NV, q_NV = (logits_NV.float().log_softmax(-1) for logits_NV in (base_NV, skipped_NV))
+    want_N = torch.nn.functional.kl_div(q_NV, p_NV, reduction="none", log_target=True).double().sum(-1)
+    assert len(want_N) % 5, "the last chunk is a smaller one"
+    assert torch.allclose(kl_sums(base_NV, skipped_NV), want_N, rtol=1e-6, atol=0)
+
+
 def test_kl_is_never_negative():
     assert costs(tiny_llama(), "kl").min() >= 0
 
@@ -107,6 +119,23 @@ def test_taylor_is_the_sum_of_weight_times_gradient_of_each_item():
     for i, block in enumerate(model.model.layers):
         want = sum((w * w.grad).abs().sum().item() for w in block.parameters()) / batch.answer.sum().item()
         assert got[i] == pytest.approx(want, rel=1e-4)
+
+
+def test_taylor_counts_products_that_are_zero_in_float16():
+    model, batch = tiny_llama(tie_word_embeddings=False).half(), batch_of(ITEMS[:1])
+    block = model.model.layers[3]
+    with torch.no_grad():
+        for weight in (block.self_attn.o_proj.weight, block.mlp.down_proj.weight):
+            weight *= 1e-6
+    (got,) = CRITERIA["taylor"].function(model, batch).sums
+    logits_TV = model(**batch.inputs, use_cache=False).logits[0].float()
+    answers_T = torch.roll(batch.answer[0], -1)
+    nats = torch.nn.functional.cross_entropy(logits_TV[answers_T], batch.ids[batch.answer], reduction="sum")
+    nats.backward()
+    want = sum((w.double() * w.grad.double()).abs().sum().item() for w in block.parameters())
+    rounded = sum((w * w.grad).double().abs().sum().item() for w in block.parameters())
+    assert rounded < 0.8 * want
+    assert got[3] == pytest.approx(want, rel=1e-2)
 
 
 def test_taylor_leaves_no_gradient_and_no_switch_behind():
@@ -204,3 +233,18 @@ def test_blocks_that_do_nothing_are_the_cheapest_wherever_they_are():
         if CRITERIA[criterion].spans:
             table = table[[spans(6).index((i, i + 1)) for i in range(6)]]
         assert set(np.argsort(table)[:2]) == {0, 5}, criterion
+
+
+@pytest.mark.parametrize("criterion", [*ONE_PASS, "kl"])
+def test_stream_that_overflows_is_one_clear_error(criterion, tmp_path):
+    """At every token but the one whose likelihood a pass over the blocks computes: that one is finite."""
+    model, batch, half = tiny_llama(), batch_of(ITEMS), np.arange(len(ITEMS)) % 2 == 0
+
+    def overflow(_, args, out):
+        seen_T = torch.arange(out.shape[1]) == out.shape[1] - 2
+        return torch.where(seen_T[None, :, None], out, torch.inf)
+
+    model.model.layers[-1].register_forward_hook(overflow)
+    with pytest.raises(ModelError, match="not finite in float32: its weights are broken, or try") as error:
+        CRITERIA[criterion].ready(model, [batch], half, tmp_path)(model, batch)
+    assert "\n" not in str(error.value)

@@ -1,6 +1,8 @@
 """`python -m prune` with a search: frontier.json, the point picked, and what a kill changes (nothing)."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +19,13 @@ from fastpath.config import PruneConfig
 from fastpath.data import item_batches
 from fastpath.frontier import read_frontier
 from fastpath.models import Lineage
-from fastpath.plan import read_plan
+from fastpath.plan import read_plan, read_scores
 from fastpath.recipe_file import load_recipe
 from prune.calibration import calibration_items, dial_items, held_out_items
 from prune.frontier import remembered
 from prune.judge import repair_items
 from prune.search import beam, greedy
+from prune.speed import fewest_for
 
 ROOT = Path(__file__).parents[1]
 DEPTH = 8
@@ -125,6 +128,42 @@ def test_loss_that_cannot_be_kept_is_one_line_and_nothing_is_cut(base, tmp_path,
     if code:  # a random model may well gain from a drop
         assert "error: prune.max_simple_nats: dropping any block costs at least" in capsys.readouterr().err
         assert not (tmp_path / "run/prune/model").exists()
+
+
+def test_plan_edited_after_a_search_costs_what_its_blocks_cost_by_the_criterion(base, tmp_path, capsys):
+    _, _, folder = pruned(base, tmp_path, chooser="greedy", criterion="cosine", drop=2)
+    data = json.loads((folder / "plan.json").read_text()) | {"keep": [0, 1, 2, 5, 6, 7]}
+    (folder / "plan.json").write_text(json.dumps(data))
+    (folder / "DONE").unlink()
+    _, plan, _ = pruned(base, tmp_path, chooser="greedy", criterion="cosine", drop=2)
+    cost = read_scores(folder / "scores.json").simple.cost
+    assert (plan.chooser, plan.criterion, plan.unit) == ("edited by hand", "cosine", "1 - cosine")
+    assert plan.cost == cost[3] + cost[4]
+    assert "The sum of" in capsys.readouterr().out
+
+
+def test_work_that_was_begun_on_other_weights_is_refused(tmp_path, capsys):
+    base = write_tiny(tmp_path / "m", depth=4)
+    pruned(base, tmp_path, criterion="cosine", drop=1)
+    shutil.rmtree(tmp_path / "run/prune/model")
+    (tmp_path / "run/prune/DONE").unlink()
+    write_tiny(base, depth=4, seed=1)
+    prune = {"criterion": "cosine", "drop": 1}
+    assert run_stage(
+        "prune", write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune=prune)
+    )
+    assert "run/prune: begun with other weights than there are now; delete it, or" in capsys.readouterr().err
+
+
+def test_size_for_a_measured_speed_is_settled_before_anything_is_scored(base, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("prune.speed.speed_ratio", lambda model, drop: 1 + 0.1 * len(drop))
+    model = tiny_llama(depth=DEPTH)
+    assert fewest_for(model, 1.35, range(1, DEPTH), 1) == 4
+    prune = {"drop": None, "speedup": 1.9, "measure_speed": True, "criterion": "cosine"}
+    recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune=prune)
+    assert run_stage("prune", recipe) == 2
+    assert "prune.speedup: 7 blocks dropped are 1.70 times as fast here" in capsys.readouterr().err
+    assert not (tmp_path / "run/prune/scores").exists()
 
 
 def test_measured_speed_is_in_the_frontier_and_the_table(base, tmp_path, capsys):

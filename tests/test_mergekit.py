@@ -26,7 +26,10 @@ def test_random_plans_come_back_from_yaml(tmp_path):
         depth = draw.randint(2, 80)
         plan = given(depth, tuple(sorted(draw.sample(range(depth), draw.randint(1, depth - 1)))))
         path.write_text(mergekit_yaml(plan, Source("a/b", "local", tmp_path)))
-        assert given_plan(PruneConfig(plan=str(path)), depth=depth) == plan
+        assert (
+            given_plan(PruneConfig(plan=str(path)), depth=depth, source=Source("a/b", "local", tmp_path))
+            == plan
+        )
 
 
 def test_yaml_says_what_mergekit_reads(tmp_path):
@@ -159,7 +162,43 @@ def test_plan_made_for_another_depth_or_broken_is_refused(tmp_path):
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(given(4, (0, 1)).model_dump(mode="json")))
     with pytest.raises(ConfigError, match=r"prune\.plan: .*made for 4 blocks, the model has 6"):
-        given_plan(PruneConfig(plan=str(path)), depth=6)
+        given_plan(PruneConfig(plan=str(path)), depth=6, source=Source("a/b", "local", tmp_path))
     path.write_text("{}")
     with pytest.raises(ConfigError, match=r"prune\.plan: .*not a plan"):
-        given_plan(PruneConfig(plan=str(path)), depth=6)
+        given_plan(PruneConfig(plan=str(path)), depth=6, source=Source("a/b", "local", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("model", "end", "warned"),
+    [
+        ("c/d", 5, True),
+        ("c/d", 6, False),  # what is dropped lies before: the last layers are named
+        ("a/b", 5, False),
+        ("a/b@" + "0" * 40, 5, False),
+        ("{folder}", 5, False),
+    ],
+)
+def test_yaml_of_another_model_that_drops_the_last_layers_is_warned_of_in_one_line(
+    tmp_path, caplog, model, end, warned
+):
+    (tmp_path / "own").mkdir()
+    data = slices((0, 2), (3, end))
+    for part in data["slices"]:
+        part["sources"][0]["model"] = model.format(folder=tmp_path / "own")
+    path = tmp_path / "m.yaml"
+    path.write_text(yaml.safe_dump(data))
+    source = Source("a/b", "0" * 40, tmp_path / "own")
+    with caplog.at_level("WARNING", logger="fastpath"):
+        plan = given_plan(PruneConfig(plan=str(path)), depth=6, source=source)
+    assert plan.keep == (0, 1, *range(3, end))
+    line = f"warning: {path}: made for c/d; layers 5 to 5 of a/b are beyond its end and are dropped"
+    assert caplog.messages == ([line] if warned else [])
+
+
+@pytest.mark.parametrize("key", ["dtype", "out_dtype"])
+def test_dtype_of_a_yaml_is_ignored_and_says_so(tmp_path, caplog, key):
+    path = tmp_path / "m.yaml"
+    path.write_text(yaml.safe_dump(slices((0, 5), **{key: "float16"})))
+    with caplog.at_level("WARNING", logger="fastpath"):
+        given_plan(PruneConfig(plan=str(path)), depth=6, source=Source("a/b", "local", tmp_path))
+    assert caplog.messages == [f"warning: {path}: dtype float16 is ignored; the stored dtype is kept"]

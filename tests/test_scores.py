@@ -144,7 +144,7 @@ def test_words_warn_of_few_items_and_name_the_sink():
     )
     text = "\n".join(score_lines(unstable))
     assert "warning: not enough calibration items to rank blocks by simple: the halves agree at 0.41" in text
-    assert "block 2 writes the attention sink: the first token's norm grows 155-fold" in text
+    assert "block 2 writes the attention sink: the first token's norm grows 155 times as much as that" in text
     assert "1. costliest of 3 blocks, 3. without that token" in text
 
 
