@@ -62,19 +62,21 @@ def run(recipe: Recipe) -> Path:
             source.folder, dtype=dtype, device=device, device_map=spread, trust_remote_code=trust
         )
         check_tokenizer(model, tokenizer, source.folder)
+        sizes = block_sizes(model)
+        given = given_plan(config, depth=len(sizes), source=source) if config.plan else None
+        others = sum(p.numel() for p in model.parameters()) - sum(sizes)
+        num_drop = 0 if given else how_many(config, sizes, others=others)
+        # A family that cannot be cut or mended is refused before minutes of scoring.
+        cut_config(model.config, range(len(sizes)))
+        check_repair(config.repair, model)
         weights = weights_sha256(source.folder)
         check_inputs(out, config, weights, seed=recipe.seed)
-        # A family that cannot be cut or mended is refused before minutes of scoring.
-        cut_config(model.config, range(len(find_blocks(model)[1])))
-        check_repair(config.repair, model)
-        scores = None
-        if config.plan:
-            chosen = given_plan(config, depth=len(find_blocks(model)[1]), source=source)
-        else:
-            size = num_dropped(model, config, out)
+        chosen, scores = given, None
+        if chosen is None:
+            num_drop = measured_size(model, config, num_drop, out)
             team.tell(source.folder)
             keys: dict[str, Any] = {"seed": recipe.seed, "weights": weights, "folder": out, "team": team}
-            chosen, scores = searched_plan(model, tokenizer, config, size, **keys)
+            chosen, scores = searched_plan(model, tokenizer, config, num_drop, **keys)
         team.tell(None)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
@@ -92,16 +94,13 @@ def run(recipe: Recipe) -> Path:
     return out
 
 
-def num_dropped(model: Any, config: PruneConfig, folder: Path) -> int:
-    """Up to how many blocks the search has to go. Raises ConfigError if the model cannot lose as many."""
-    sizes = block_sizes(model)
-    others = sum(p.numel() for p in model.parameters()) - sum(sizes)
-    size = how_many(config, sizes, others=others)
+def measured_size(model: Any, config: PruneConfig, predicted: int, folder: Path) -> int:
+    """The predicted number of blocks, or more where the recipe wants a speed that is to be measured."""
     wanted = config.speedup
     if wanted is None or not config.measure_speed:
-        return size
-    free = [i for i in range(len(sizes)) if i not in config.protect]
-    return int(step(folder, "frontier/size.json", lambda: fewest_for(model, wanted, free, size)))
+        return predicted
+    free = [i for i in range(len(find_blocks(model)[1])) if i not in config.protect]
+    return int(step(folder, "frontier/size.json", lambda: fewest_for(model, wanted, free, predicted)))
 
 
 def check_inputs(folder: Path, config: PruneConfig, weights: str, *, seed: int) -> None:
