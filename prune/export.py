@@ -1,7 +1,6 @@
 """Cut the stored weights, check, repair, save: the model folder of a plan."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +61,10 @@ def export_model(
             plan = plan.model_copy(update={"repair": mending})
             log.info("repair %s", repair_words(plan.repair))
             if mending.applied:
-                save_again(stored, saved, unfinished, load_saved)
-            del stored
+                save_again(stored, unfinished)
+            del stored  # large; and another copy of the model is coming
+            if mending.applied:
+                check_read_back(load_saved(), saved, unfinished)
         mended = plan.repair is not None and plan.repair.applied
         del saved
         lineage = Lineage(
@@ -109,13 +110,17 @@ def seen_items(config: PruneConfig, *, seed: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ids))
 
 
-def save_again(stored: Any, saved: Any, folder: Path, load_saved: Callable[[], Any]) -> None:
-    """Write a mended model over the cut; SurgeryError unless every tensor reads back as it was judged."""
+def save_again(stored: Any, folder: Path) -> None:
+    """Write a mended model over the cut."""
     for file in folder.glob("*.safetensors"):
         file.unlink()  # not written over: tensors in memory may be mapped from it
     with quiet():
         stored.save_pretrained(folder)
-    read, judged = load_saved().state_dict(), saved.state_dict()
+
+
+def check_read_back(loaded: Any, judged_model: Any, folder: Path) -> None:
+    """Raise SurgeryError unless every tensor of the saved model is what was judged."""
+    read, judged = loaded.state_dict(), judged_model.state_dict()
     if wrong := [key for key in judged if not torch.equal(read[key], judged[key])]:
         raise SurgeryError(f"{folder}: the repaired {wrong[0]} does not read back as it was judged")
 

@@ -90,12 +90,12 @@ def test_what_is_saved_is_what_was_judged_also_in_bfloat16(tmp_path, monkeypatch
 
 
 def test_export_that_does_not_read_back_is_refused(tmp_path):
-    from prune.export import save_again
+    from prune.export import check_read_back
 
     judged_model, other = tiny_llama(), tiny_llama(seed=1)
     with pytest.raises(SurgeryError, match="does not read back as it was judged"):
-        save_again(judged_model, judged_model, tmp_path, lambda: other)
-    save_again(judged_model, judged_model, tmp_path, lambda: judged_model)
+        check_read_back(other, judged_model, tmp_path)
+    check_read_back(judged_model, judged_model, tmp_path)
 
 
 def test_refused_repair_is_one_line_before_anything_is_scored(base_folder, tmp_path, capsys):
