@@ -21,13 +21,13 @@ from fastpath.quiet import quiet
 from fastpath.runs import step
 
 log = logging.getLogger("fastpath")
-SETTINGS = {"max_new_tokens": 512, "do_sample": False, "stop_strings": ["\nQuestion:"]}
+SETTINGS: dict[str, Any] = {"max_new_tokens": 512, "do_sample": False, "stop_strings": ["\nQuestion:"]}
 
 
 def with_own_answers(
     model: Any, tokenizer: Any, items: Sequence[Item], *, weights: str, folder: Path
 ) -> list[Item]:
-    """The items; a worked one carries the model's own greedy answer where that ends in the gold result.
+    """The items; a worked one carries the model's own greedy answer where that ends, and in the gold result.
 
     All of that answer's tokens then count. Each answer is kept in FOLDER/self_answers/ under the digest of
     prompt, `weights` (digest of the model's) and settings, so that a killed run goes on there.
@@ -40,7 +40,7 @@ def with_own_answers(
             item = items[number]
             key = digest(item.prompt, weights, json.dumps(SETTINGS, sort_keys=True), length=32)
             said = step(folder, f"self_answers/{key}.json", partial(_write, model, tokenizer, item))
-            if ends_in_gold(item, said["answer"]):
+            if said["finished"] and ends_in_gold(item, said["answer"]):
                 out[number] = replace(item, answer=said["answer"], steps=((0, len(said["answer"])),))
                 right += 1
             advance(1)
@@ -58,8 +58,8 @@ def ends_in_gold(item: Item, answer: str) -> bool:
 
 
 @torch.no_grad()
-def _write(model: Any, tokenizer: Any, item: Item) -> dict[str, str]:
-    """What the model writes after the prompt, up to its end or the next question."""
+def _write(model: Any, tokenizer: Any, item: Item) -> dict[str, Any]:
+    """What the model writes after the prompt, and whether it came to its end or the next question."""
     inputs = tokenizer(item.prompt, return_tensors="pt").to(model.device)
     end = model.generation_config.eos_token_id
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -70,5 +70,7 @@ def _write(model: Any, tokenizer: Any, item: Item) -> dict[str, str]:
             generation_config=GenerationConfig(**SETTINGS, eos_token_id=end, pad_token_id=pad),
             tokenizer=tokenizer,
         )
-    text = tokenizer.decode(made[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    return {"prompt": item.prompt, "answer": text.split("Question:")[0].strip()}
+    written = made[0, inputs["input_ids"].shape[1] :]
+    text = tokenizer.decode(written, skip_special_tokens=True)
+    finished = len(written) < SETTINGS["max_new_tokens"]
+    return {"prompt": item.prompt, "answer": text.split("Question:")[0].strip(), "finished": finished}

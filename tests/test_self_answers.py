@@ -5,8 +5,10 @@ from tiny import byte_tokenizer, run_stage, tiny_llama, write_recipe, write_tiny
 
 from fastpath.data import encode
 from fastpath.items.catalog import generate
+from fastpath.recipe_file import load_recipe
 from fastpath.runs import read_json, write_json
 from prune import self_answers
+from prune.calibration import calibration_items
 from prune.self_answers import ends_in_gold, with_own_answers
 
 WORKED = generate("worked", split="calibration", seed=0, num_items=3)
@@ -37,8 +39,11 @@ def test_an_answer_is_right_if_its_last_number_is_the_gold_result(text, right):
 
 def test_right_answers_replace_the_reference_and_all_their_tokens_count(tmp_path, monkeypatch):
     said = {WORKED[0].id: f"My own way: {gold(WORKED[0])}", WORKED[1].id: "wrong: 0"}
+    said[WORKED[2].id] = f"right so far, and then on and on: {gold(WORKED[2])}"
     monkeypatch.setattr(
-        self_answers, "_write", lambda m, t, item: {"prompt": item.prompt, "answer": said.get(item.id, "")}
+        self_answers,
+        "_write",
+        lambda m, t, item: {"answer": said.get(item.id, ""), "finished": item.id != WORKED[2].id},
     )
     items = [OTHERS[0], *WORKED, OTHERS[1]]
     made = with_own_answers(None, None, items, weights="w", folder=tmp_path)
@@ -54,7 +59,7 @@ def test_answers_are_written_once_for_one_content(tmp_path, monkeypatch):
 
     def write(model, tokenizer, item):
         calls.append(item.id)
-        return {"prompt": item.prompt, "answer": "1"}
+        return {"answer": "1", "finished": True}
 
     monkeypatch.setattr(self_answers, "_write", write)
     for _ in range(2):
@@ -86,12 +91,13 @@ def test_prune_scores_on_own_answers_and_resumes(tmp_path, capsys, monkeypatch):
     assert len(kept) == 4, "two items are scored, two others are the frontier's"
     tokens = read_json(folder / "scores.json")["complex"]["tokens"]
 
-    items = {i.prompt: i for i in generate("worked", split="calibration", seed=0, num_items=2)}
+    both = calibration_items(load_recipe(folder / "config.yaml").prune, seed=0)[1]
+    items = {item.prompt: item for item in both if item.steps}
     assert set(items) < set(kept)
     item = next(iter(items.values()))
     path, said = kept[item.prompt]
     right = f"I say {gold(item)}"
-    write_json(path, said | {"answer": right})
+    write_json(path, said | {"answer": right, "finished": True})
     for path in (folder / "DONE", folder / "scores.json", *folder.glob("scores/*.json")):
         path.unlink()
     assert run_stage("prune", recipe) == 0
