@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from fastpath.bootstrap import interval_of
+
 BLOCK_INFLUENCE, ANGULAR = "cosine_lowest", "angular_span"
 DRAWS = 4000
 Plans = dict[str, dict[str, Any]]
@@ -57,7 +59,7 @@ def difference(families: Sequence[np.ndarray]) -> list[float]:
     means = np.stack([random.choice(f, (DRAWS, num, len(f))).mean(2) for f in families])  # (F, draws, slot)
     chosen = random.integers(num, size=(DRAWS, num))
     drawn = means[chosen, np.arange(DRAWS)[:, None], np.arange(num)].mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    (low,), (high,) = interval_of(drawn[:, None], freedom=num - 1)
     return [float(np.mean([f.mean() for f in families])), float(low), float(high)]
 
 

@@ -26,15 +26,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it
 import numpy as np
 
 from benchmarks.held_out import OUTSIDE_COMPLEX, OUTSIDE_SIMPLE, answer_all, outside_items, own_items
-from benchmarks.plan_tables import ANGULAR, Plans, Result, name_of, report
+from benchmarks.plan_tables import ANGULAR, BLOCK_INFLUENCE, Plans, Result, name_of, report
 from fastpath.blocks import find_blocks
 from fastpath.cli import guarded
 from fastpath.config import ModelConfig, PruneConfig
 from fastpath.data import item_batches
 from fastpath.env import describe_environment
+from fastpath.errors import UserError
 from fastpath.items.catalog import generate
 from fastpath.items.item import Item
-from fastpath.models import load_model, load_tokenizer, pick_device, pick_dtype
+from fastpath.models import load_model, load_tokenizer, pick_device, pick_dtype, weights_sha256
 from fastpath.runs import read_json, step, write_json
 from fastpath.sources import locate
 from fastpath.team import Team
@@ -68,6 +69,7 @@ class Bench:
         self.options = options
         self.tokenizer = load_tokenizer(folder)
         self.model = load_model(folder, dtype=pick_dtype(wanted, device)[0], device=device)
+        self.weights = weights_sha256(folder)
         self.depth = len(find_blocks(self.model)[1])
         self.config = PruneConfig(drop=1, depth_tasks=DIALS, items_per_level=3)
 
@@ -163,6 +165,12 @@ class Bench:
         return found
 
 
+def check_same(folder: Path, asked: dict[str, Any]) -> None:
+    """Raise UserError if what lies in the folder was made for other weights or other sizes."""
+    if (made := step(folder, "asked.json", lambda: asked)) != asked:
+        raise UserError(f"--out: {folder} was made for {made}, asked for now is {asked}; choose another")
+
+
 def main() -> int:
     """Print the tables and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -175,6 +183,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/plans"))
     parser.add_argument("--fold", choices=FOLDS, help="this fold alone; the last run assembles both")
     options = parser.parse_args()
+    options.methods = tuple(dict.fromkeys([*options.methods, BLOCK_INFLUENCE, ANGULAR]))
 
     def work() -> None:
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
@@ -184,6 +193,7 @@ def main() -> int:
         for fold in [options.fold] if options.fold else FOLDS:
             folder = options.out / f"{fold}-{options.items}"
             folder.mkdir(parents=True, exist_ok=True)
+            check_same(folder, {"weights_sha256": bench.weights, "drops": list(options.drops)})
             plans = bench.make_plans(fold, folder)
             folds[fold] = plans, bench.answer(fold, plans, folder)
         facts = report(Result(folds), options.methods, options.drops, default=DEFAULT)

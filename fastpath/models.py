@@ -13,6 +13,7 @@ from fastpath.env import fast_dtype
 from fastpath.errors import ModelError
 from fastpath.quiet import quiet
 from fastpath.runs import read_json, write_json
+from fastpath.team import num_processes
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,13 @@ def pick_device(config: ModelConfig) -> torch.device:
         try:
             probe = torch.zeros(1, device=config.device)
             probe.cpu()  # the meta device computes nothing
-            return probe.device
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"model.device: {config.device!r} cannot be used here ({reason})") from None
+        device = torch.device(config.device)  # "cuda" without a number is each process's own
+        if device.index is not None and num_processes() > 1:
+            raise ModelError(f"model.device: {config.device!r} is one device for several processes; use auto")
+        return device
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator if accelerator is not None else torch.device("cpu")
 

@@ -12,6 +12,8 @@ from prune.self_answers import with_own_answers
 
 OTHER_SEED = 7_919
 """Added to the seed for items that are kept back: a dial may ask about the same contexts as `chain`."""
+GROUPS, KEPT_BACK = 4, 3
+"""Groups of templates, and the one that neither scores nor searches see."""
 TEMPLATES_FROM = 96
 """Items of a task that its templates are listed from: several times as many as it has."""
 
@@ -22,7 +24,10 @@ def calibration_items(config: PruneConfig, *, seed: int) -> tuple[list[Item], li
 
 
 def held_out_items(config: PruneConfig, *, seed: int) -> tuple[list[Item], list[Item]]:
-    """(simple, complex) items of templates that no score and no search sees: a quarter of every task's."""
+    """(simple, complex) items of templates that no score and no search sees: a quarter of every task's.
+
+    What a template is put together from (a layout, a phrasing) may stand in others.
+    """
     return _suites(config, seed=seed, kept_back=True)
 
 
@@ -32,7 +37,7 @@ def dial_items(config: PruneConfig, *, seed: int) -> list[Item]:
         item
         for task in config.depth_tasks
         for k in TASKS[task].ks
-        for item in generate(task, split="calibration", seed=seed, num_items=config.items_per_level, k=k)
+        for item in _drawn(task, config.items_per_level, seed=seed, kept_back=False, k=k)
     ]
 
 
@@ -46,25 +51,37 @@ def answered(
 
 
 def _suites(config: PruneConfig, *, seed: int, kept_back: bool) -> tuple[list[Item], list[Item]]:
-    num = config.items_per_task
     seed += OTHER_SEED if kept_back else 0
-    # Templates are dealt in turn, so that so many items hold enough of either kind.
-    drawn = 6 * num + 24 if kept_back else 2 * num + 24
 
     def of(tasks: Sequence[str]) -> list[Item]:
-        chosen = []
-        for task in tasks:
-            made = generate(task, split="calibration", seed=seed, num_items=drawn)
-            wanted = [item for item in made if (item.template in templates_kept_back(task)) == kept_back]
-            assert len(wanted) >= num, task
-            chosen += wanted[:num]
-        return chosen
+        made = [_drawn(task, config.items_per_task, seed=seed, kept_back=kept_back) for task in tasks]
+        return [item for items in made for item in items]
 
     return of(config.simple_tasks), of(config.complex_tasks)
 
 
+def _drawn(task: str, num: int, *, seed: int, kept_back: bool, k: int | None = None) -> list[Item]:
+    """The first `num` items whose templates are kept back, or are not."""
+    # Templates are dealt in turn, so that so many items hold enough of either kind.
+    size = 6 * num + 24 if kept_back else 2 * num + 24
+    made = generate(task, split="calibration", seed=seed, num_items=size, k=k)
+    groups = template_groups(task)
+    wanted = [item for item in made if (groups[item.template] == KEPT_BACK) == kept_back]
+    assert len(wanted) >= num, task
+    return wanted[:num]
+
+
 @cache
-def templates_kept_back(task: str) -> frozenset[str]:
-    """Every fourth of the templates that a task has in the calibration split."""
+def template_groups(task: str) -> dict[str, int]:
+    """The group, 0 to 3, of every template of a task in the calibration split.
+
+    A template is named by its parts (layout/phrasing): the group is the sum of their ranks mod 4, a Latin
+    square, so that every group holds every layout and every phrasing.
+    """
     made = generate(task, split="calibration", seed=0, num_items=TEMPLATES_FROM)
-    return frozenset(sorted({item.template for item in made})[3::4])
+    names = {item.template for item in made}
+    axes = [sorted(set(axis)) for axis in zip(*(name.split("/") for name in names), strict=True)]
+    return {
+        name: sum(axis.index(part) for axis, part in zip(axes, name.split("/"), strict=True)) % GROUPS
+        for name in names
+    }

@@ -68,9 +68,7 @@ def how_many(config: PruneConfig, sizes: Sequence[int], *, others: int) -> int:
         if not 0 <= block < depth:
             raise ConfigError(f"prune.protect: no block {block}; blocks are 0..{depth - 1}")
     free = sorted(size for i, size in enumerate(sizes) if i not in config.protect)
-    most = min(len(free), depth - 1)
-    if config.chooser == "span":
-        most = min(most, longest_run(depth, config.protect))
+    most = most_dropped(config, depth)
     if config.drop is not None:
         num_drop, key = config.drop, "drop"
     elif config.speedup is not None:
@@ -89,6 +87,12 @@ def how_many(config: PruneConfig, sizes: Sequence[int], *, others: int) -> int:
             f"prune.{key}: {num_drop} blocks{row}, but only {most} of {depth} are not protected{row}"
         )
     return num_drop
+
+
+def most_dropped(config: PruneConfig, depth: int) -> int:
+    """How many blocks the recipe leaves free to drop, in one run where its chooser wants that."""
+    most = min(depth - len(set(config.protect)), depth - 1)
+    return min(most, longest_run(depth, config.protect)) if config.chooser == "span" else most
 
 
 def longest_run(depth: int, protect: Collection[int]) -> int:

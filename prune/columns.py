@@ -79,7 +79,7 @@ def halvings_of(items: Sequence[Item], *, seed: int) -> NDArray[np.bool_]:
 
 def suite_columns(simple: Measured, both: Measured, *, seed: int) -> dict[str, Column]:
     """The columns simple, complex and reasoning = complex - simple (the suites are resampled apart)."""
-    costs, draws = zip(*(_bootstrap(suite, seed) for suite in (simple, both)), strict=True)
+    costs, draws = zip(_bootstrap(simple, seed), _bootstrap(both, seed + 1), strict=True)
     gap = _stability(lambda one, other: other.cost - one.cost, simple, both)
     return {
         "simple": _column(costs[0], draws[0], simple, stability=_stability(_cost, simple)),

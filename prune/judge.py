@@ -16,7 +16,7 @@ from fastpath.items.catalog import generate
 from fastpath.items.item import Item
 from fastpath.nll import answer_nll
 from fastpath.plan import Plan, Repair
-from prune.calibration import calibration_items, dial_items, held_out_items
+from prune.calibration import calibration_items, dial_items, held_out_items, template_groups
 from prune.repair import REPAIRS, Case, Mended, changed, put
 
 ITEMS = 6
@@ -54,9 +54,9 @@ def repair_items(config: PruneConfig, *, seed: int) -> Parts:
             num_items = (1 + ITEMS) * config.items_per_task
             made = generate(task, split="calibration", seed=seed, num_items=num_items)
             fresh = [item for item in made if item.id not in seen]
-            templates = {name: i for i, name in enumerate(sorted({item.template for item in fresh}))}
+            groups = template_groups(task)
             for item in fresh:
-                parts[(0, 1, 0, 2)[templates[item.template] % 4]][suite].append(item)
+                parts[(0, 1, 0, 2)[groups[item.template]]][suite].append(item)
     return Parts(*(dict(part) for part in parts))
 
 

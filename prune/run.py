@@ -24,7 +24,7 @@ from fastpath.plots import cost_figure, svg_text
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
 from fastpath.sources import locate
 from fastpath.team import Team
-from prune.choose import EDITED, how_many, pick, plan_of
+from prune.choose import EDITED, how_many, most_dropped, pick, plan_of
 from prune.export import export_model, seen_items
 from prune.frontier import block_sizes, make_frontier
 from prune.mergekit import given_plan, mergekit_yaml
@@ -99,8 +99,10 @@ def measured_size(model: Any, config: PruneConfig, predicted: int, folder: Path)
     wanted = config.speedup
     if wanted is None or not config.measure_speed:
         return predicted
-    free = [i for i in range(len(find_blocks(model)[1])) if i not in config.protect]
-    return int(step(folder, "frontier/size.json", lambda: fewest_for(model, wanted, free, predicted)))
+    depth = len(find_blocks(model)[1])
+    sizes = range(predicted, most_dropped(config, depth) + 1)
+    free = [i for i in range(depth) if i not in config.protect]
+    return int(step(folder, "frontier/size.json", lambda: fewest_for(model, wanted, free, sizes)))
 
 
 def check_inputs(folder: Path, config: PruneConfig, weights: str, *, seed: int) -> None:

@@ -38,7 +38,7 @@ def with_own_answers(
     with progress("the base writes its own answers", len(worked)) as advance:
         for number in worked:
             item = items[number]
-            key = digest(item.prompt, weights, json.dumps(SETTINGS, sort_keys=True), length=32)
+            key = digest(item.prompt, weights, json.dumps(SETTINGS, sort_keys=True), "2", length=32)
             said = step(folder, f"self_answers/{key}.json", partial(_write, model, tokenizer, item))
             if said["finished"] and ends_in_gold(item, said["answer"]):
                 out[number] = replace(item, answer=said["answer"], steps=((0, len(said["answer"])),))

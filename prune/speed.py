@@ -15,20 +15,19 @@ log = logging.getLogger("fastpath")
 PROMPT_TOKENS, NEW_TOKENS, REPEATS = 128, 8, 5
 
 
-def fewest_for(model: Any, speedup: float, free: Sequence[int], start: int) -> int:
-    """The fewest blocks, from `start` on, without which the model is so many times faster, as measured.
+def fewest_for(model: Any, speedup: float, free: Sequence[int], sizes: Sequence[int]) -> int:
+    """The first of some sizes at which the model is so many times faster without as many blocks, as measured.
 
-    The last ones of `free` are dropped for it: which ones hardly matters to speed. Raises ConfigError if all
-    but one are too few.
+    The last ones of `free` are dropped for it: which ones hardly matters to speed. Raises ConfigError if even
+    the last size is too few.
     """
     ratio = 1.0
-    most = min(len(free), len(find_blocks(model)[1]) - 1)
-    for size in range(start, most + 1):
+    for size in sizes:
         ratio = speed_ratio(model, free[-size:])
         log.info("speed: %d blocks fewer are %.2f times as fast", size, ratio)
         if ratio >= speedup:
             return size
-    raise ConfigError(f"prune.speedup: {most} blocks dropped are {ratio:.2f} times as fast here")
+    raise ConfigError(f"prune.speedup: {sizes[-1]} blocks dropped are {ratio:.2f} times as fast here")
 
 
 @torch.no_grad()

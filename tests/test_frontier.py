@@ -105,10 +105,11 @@ def test_held_out_items_are_new_calibration_items_of_other_templates():
     seen = [item for items in calibration_items(config, seed=3) for item in items]
     held = [item for items in held_out_items(config, seed=3) for item in items]
     assert len(held) == len(seen)
+    dials = dial_items(config, seed=3)
     assert [i.task for i in held] == [i.task for i in seen]
     assert {item.split for item in held} == {"calibration"}
-    assert not {item.id for item in held} & {item.id for item in seen}
-    templates = {(item.task, item.template) for item in seen}
+    assert not {item.id for item in held} & {item.id for item in [*seen, *dials]}
+    templates = {(item.task, item.template) for item in [*seen, *dials]}
     assert not [item for item in held if (item.task, item.template) in templates]
 
 
@@ -155,7 +156,7 @@ def test_work_that_was_begun_on_other_weights_is_refused(tmp_path, capsys):
 def test_size_for_a_measured_speed_is_settled_before_anything_is_scored(base, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("prune.speed.speed_ratio", lambda model, drop: 1 + 0.1 * len(drop))
     model = tiny_llama(depth=DEPTH)
-    assert fewest_for(model, 1.35, range(1, DEPTH), 1) == 4
+    assert fewest_for(model, 1.35, range(1, DEPTH), range(1, DEPTH)) == 4
     prune = {"drop": None, "speedup": 1.9, "measure_speed": True, "criterion": "cosine"}
     recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "run", prune=prune)
     assert run_stage("prune", recipe) == 2
