@@ -33,13 +33,12 @@ from fastpath.config import ModelConfig, PruneConfig
 from fastpath.data import item_batches
 from fastpath.env import describe_environment
 from fastpath.errors import UserError
-from fastpath.items.catalog import generate
+from fastpath.items.catalog import TASKS, generate
 from fastpath.items.item import Item
 from fastpath.models import load_model, load_tokenizer, pick_device, pick_dtype, weights_sha256
 from fastpath.runs import read_json, step, write_json
 from fastpath.sources import locate
 from fastpath.team import Team
-from prune.calibration import dial_items
 from prune.choose import CHOOSERS
 from prune.columns import Measured, depth_columns, halvings_of
 from prune.criteria import CRITERIA, spans
@@ -71,7 +70,6 @@ class Bench:
         self.model = load_model(folder, dtype=pick_dtype(wanted, device)[0], device=device)
         self.weights = weights_sha256(folder)
         self.depth = len(find_blocks(self.model)[1])
-        self.config = PruneConfig(drop=1, depth_tasks=DIALS, items_per_level=3)
 
     def make_plans(self, fold: str, folder: Path) -> Plans:
         """What every method drops when it is calibrated on the families of the fold."""
@@ -95,7 +93,7 @@ class Bench:
             scores = self._scores(criterion, items, folder / criterion)
             drops = {size: CHOOSERS[chooser](scores, size, ()).drop for size in sizes}
         else:
-            config = self.config.model_copy(update={"chooser": chooser})
+            config = SHIPPED.model_copy(update={"chooser": chooser})
             (folder / chooser).mkdir(parents=True, exist_ok=True)
             found = search(
                 self.model, self.tokenizer, config, max(sizes), suites=(items, []), seed=0,
@@ -107,9 +105,9 @@ class Bench:
     def _scores(self, name: str, items: list[Item], folder: Path) -> Any:
         """What a chooser reads of Scores: the ranking alone, without intervals and other columns."""
         criterion = CRITERIA[name]
-        scored = dial_items(self.config, seed=0) if criterion.ranked_by == "deepest" else items
+        scored = dials() if criterion.ranked_by == "deepest" else items
         halvings = halvings_of(scored, seed=0)
-        batches = item_batches(scored, self.tokenizer, batch_tokens=self.config.batch_tokens)
+        batches = item_batches(scored, self.tokenizer, batch_tokens=SHIPPED.batch_tokens)
         function = criterion.ready(self.model, batches, halvings[0], folder, stream_bytes=2**31)
         rows: dict[int, tuple[list[float], float]] = {}
         for batch in batches:
@@ -163,6 +161,16 @@ class Bench:
                       flush=True)  # fmt: skip
             found[family] = {"suite": suite, "answers": known}
         return found
+
+
+def dials() -> list[Item]:
+    """Three items of every level k of every dial."""
+    return [
+        item
+        for task in DIALS
+        for k in TASKS[task].ks
+        for item in generate(task, split="calibration", seed=0, num_items=3, k=k)
+    ]
 
 
 def check_same(folder: Path, asked: dict[str, Any]) -> None:

@@ -54,7 +54,8 @@ def describe(sizes: Sequence[int], allowed: Sequence[Allowance], *, depth: int) 
         fewest = min(a.num_streams for a in again)
         room = max(s * a.num_streams for s, a in zip(sizes, allowed, strict=True) if a.how == "recomputed")
         parts.append(f"{len(again)} recomputed ({room / 2**20:,.0f} MiB, {fewest} of {depth - 1} at once)")
-    return f"streams of {len(sizes)} batches: {', '.join(parts)}"
+    batches = "1 batch" if len(sizes) == 1 else f"{len(sizes)} batches"
+    return f"streams of {batches}: {', '.join(parts)}"
 
 
 class Shelf:

@@ -60,7 +60,7 @@ class Criterion:
         """The function of (model, batch), after a pass over all batches where it needs one."""
         if self.replays:
             widest = max(batches, key=lambda batch: batch.ids.numel())
-            log.info("%s", _engine(model, widest, stream_bytes).plan)
+            log.info("one batch at a time, the widest: %s", _engine(model, widest, stream_bytes).plan)
             return partial(self.function, stream_bytes=stream_bytes)
         if self.fit is None:
             return self.function
