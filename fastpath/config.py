@@ -60,7 +60,7 @@ class PruneConfig(Section):
         "ablation"
     )
     """How the cost of a block is measured."""
-    chooser: Literal["lowest", "span", "greedy", "beam", "evolution", "spans"] = "lowest"
+    chooser: Literal["lowest", "span", "greedy", "beam", "evolution", "spans"] = "evolution"
     """lowest: the cheapest blocks, wherever they are; span: the cheapest contiguous run; the others try whole
     plans on the model. greedy: one block after the other, all others scored again; beam: several such plans
     at once; evolution: swaps from greedy's plans; spans: several runs, by dynamic programming."""
@@ -111,7 +111,7 @@ class PruneConfig(Section):
             return getattr(self, key) != type(self).model_fields[key].default
 
         if self.plan is not None:
-            for key in ("criterion", "chooser", "complex_weight", "self_answers", "measure_speed"):
+            for key in ("complex_weight", "self_answers", "measure_speed"):
                 if is_set(key):
                     raise ValueError(f"{key}: a plan that is given is cut as it stands; unset this or plan")
         if self.complex_weight and self.chooser in ("lowest", "span"):

@@ -29,7 +29,9 @@ def scores(simple, spans=()):
 
 
 def choose(of, config):
-    """The last plan of the recipe's chooser."""
+    """The last plan of the recipe's chooser, lowest if it names none."""
+    if config.chooser == "evolution":
+        config = config.model_copy(update={"chooser": "lowest"})
     return from_scores(of, config, config.drop)[-1]
 
 

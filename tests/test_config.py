@@ -57,7 +57,7 @@ def test_schema_accepts_what_recipes_say():
         ({"prune": {"drop": 2, "plan": "plan.json"}}, "prune: give exactly one of drop, speedup,"),
         ({"prune": {"speedup": 1.0}}, "prune.speedup: input should be greater than 1, got 1.0"),
         (
-            {"prune": {"drop": 2, "complex_weight": 1}},
+            {"prune": {"drop": 2, "chooser": "lowest", "complex_weight": 1}},
             "prune: complex_weight: 'lowest' ranks by the criterion alone",
         ),
         (
@@ -65,8 +65,8 @@ def test_schema_accepts_what_recipes_say():
             "prune: beam_width: is for the chooser 'beam', not for 'greedy'",
         ),
         (
-            {"prune": {"plan": "plan.json", "criterion": "kl"}},
-            "prune: criterion: a plan that is given is cut as it stands",
+            {"prune": {"plan": "plan.json", "self_answers": True}},
+            "prune: self_answers: a plan that is given is cut as it stands",
         ),
         (
             {"prune": {"drop": 2, "simple_tasks": ["doc_type", "doc_type"]}},
