@@ -43,7 +43,7 @@ time.sleep(1.0)
 
 def test_plans_are_compared_on_families_that_they_have_not_seen(tmp_path, capsys, monkeypatch):
     model = write_tiny(tmp_path / "m", depth=4)
-    methods = ["cosine_lowest", "angular_span", "ablation_lowest", "ablation_greedy"]
+    methods = ["cosine_lowest", "angular_span", "ablation_lowest", "ablation_evolution"]
     command = ["plans.py", "--model", str(model), "--methods", *methods, "--drops", "1", "2", "--items", "2",
                "--held-out", "4", "--out", str(tmp_path / "plans"), "--suites", str(tmp_path)]  # fmt: skip
     monkeypatch.setattr(sys, "argv", command)
