@@ -75,16 +75,11 @@ def worked_item(row: Mapping[str, Any]) -> Item | None:
 
 
 def answer_all(
-    model: Any,
-    tokenizer: Any,
-    items: Sequence[Item],
-    drops: Sequence[Collection[int]],
-    *,
-    batch_size: int = 16,
+    model: Any, tokenizer: Any, items: Sequence[Item], drops: Sequence[Collection[int]]
 ) -> list[Answers]:
     """The answers of the model without each of the drop sets; what they share is computed once."""
     cuts = {str(number): tuple(drop) for number, drop in enumerate(drops)}
-    lm = VariantsLM(model, tokenizer, cuts=cuts, batch_size=batch_size)
+    lm = VariantsLM(model, tokenizer, cuts=cuts, batch_size=16)
     pairs = [pair for item in items for pair in continuations(item)]
     requests = [(pair, *lm._encode_pair(*pair)) for pair in pairs]
     return [_read(items, requests, lm.of(label)._loglikelihood_tokens(requests)) for label in cuts]

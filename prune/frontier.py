@@ -16,6 +16,7 @@ from fastpath.data import Batch, item_batches
 from fastpath.frontier import Frontier, Point, Rise
 from fastpath.items.item import Item
 from fastpath.plan import Scores
+from fastpath.progress import progress
 from fastpath.runs import read_json, step, write_json
 from fastpath.team import Team
 from prune.calibration import answered, calibration_items, held_out_items
@@ -163,16 +164,13 @@ def remembered(parts: dict[int | None, Costs], folder: Path) -> list[Costs]:
         path = folder / f"{number:05d}.json"
         asked = {"groups": part, "num": num, "drops": [sorted(drop) for drop in drops]}
         if not path.exists() or read_json(path)["asked"] != asked:
-            made = parts[part](drops, num)
+            what = f"search: step {number}, {len(drops)} plans of {len(drops[0])} blocks"
+            with progress(what, len(drops)) as advance:
+                made = parts[part](drops, num)
+                advance(len(drops))
             # null: sure not to be among the `num` cheapest
             write_json(path, {"asked": asked, "costs": [c if c < math.inf else None for c in made]})
-            log.info(
-                "search: step %d, %d plans of %d blocks, best %+.4f",
-                number,
-                len(drops),
-                len(drops[0]),
-                min(made),
-            )
+            log.info("search: the best of them costs %+.4f", min(made))
         return [math.inf if c is None else c for c in read_json(path)["costs"]]
 
     return [partial(ask, part) for part in parts]
