@@ -41,6 +41,8 @@ from prune.search import Drop, greedy
 EMBEDDED = "embedded:smollm2-135m-instruct"
 SIMPLE = [name for name, task in TASKS.items() if task.suite == "simple"]
 ONE_PASS = ("cosine", "norm_ratio", "angular")
+BATCH_TOKENS = 128
+"""Four batches, about as many as a recipe's 80 simple items make of 1,024 tokens."""
 BUDGET = 2**28
 """Bytes of streams that may be held."""
 
@@ -237,7 +239,7 @@ def main() -> int:
         }
         facts = {}
         for name, (make, num_items) in models.items():
-            batches = item_batches(items_of(num_items), tokenizer, batch_tokens=256)
+            batches = item_batches(items_of(num_items), tokenizer, batch_tokens=BATCH_TOKENS)
             facts[name] = measure(name, make(), batches, repeats=options.repeats)
         print(json.dumps({**worst(list(facts.values())), "models": facts, "env": describe_environment()}))
 
