@@ -44,6 +44,10 @@ def _dial(name: str, dial: Mapping[str, Any], unit: str) -> Plot:
     return finished(figure, f"{unit} of every model against k on {short(name)}")
 
 
+LONGEST_NAME = 36
+"""Letters of a name in a picture: of a path, its end; a longer one would leave no room for the axes."""
+
+
 def frontier_plot(runs: Mapping[str, Facts]) -> tuple[Plot, ...]:
     """Speed over the base (decode; prefill) against mean accuracies, every variant of every run a point."""
     return tuple(_frontier(runs, phase) for phase in PHASES)
@@ -110,7 +114,7 @@ def _names(axes: Any, places: Sequence[tuple[float, str]]) -> None:
     apart = spread([x for x, _ in places], low=low, high=high, gap=0.075 * (high - low))
     for (x, name), at in zip(places, apart, strict=True):
         axes.annotate(
-            name,
+            name if len(name) <= LONGEST_NAME else f"\u2026{name[1 - LONGEST_NAME :]}",
             xy=(x, 1),
             xycoords=axes.get_xaxis_transform(),
             xytext=(at, 1.05),

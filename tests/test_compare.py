@@ -33,7 +33,8 @@ def test_several_runs_stand_side_by_side(run, tmp_path, monkeypatch, capsys):
 
 
 def test_what_keeps_runs_from_being_compared_is_said(run, tmp_path, monkeypatch, capsys):
-    a, b = copy_run(run, tmp_path / "x" / "run"), copy_run(run, tmp_path / "y" / "run")
+    deep = tmp_path / "/".join(["a-folder-that-lies-deep"] * 4)  # its name alone would fill the picture
+    a, b = copy_run(run, deep / "x" / "run"), copy_run(run, deep / "y" / "run")
     (b / "eval/weights.json").write_text('{"base": "other", "fast": "f"}')
     items = (b / "eval/items.jsonl").read_text().splitlines()
     (b / "eval/items.jsonl").write_text("\n".join(items[:-1]) + "\n")
