@@ -50,8 +50,8 @@ def new_model(*, seed: int, num_blocks: int) -> Any:
     config = LlamaConfig(
         vocab_size=len(vocabulary()), hidden_size=WIDTH, intermediate_size=MLP, num_hidden_layers=2,
         num_attention_heads=HEADS, num_key_value_heads=HEADS, head_dim=HEAD_WIDTH, initializer_range=0.06,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, max_position_embeddings=512, tie_word_embeddings=False,
-        rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, max_position_embeddings=512,
+        tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": ROPE_BASE},
     )  # fmt: skip
     model: Any = LlamaForCausalLM(config)
     with torch.no_grad():

@@ -27,7 +27,7 @@ LABELS = {
     "sport": words("match goal team coach tennis swim race medal"),
 }
 FIELDS = {
-    "city": words("paris rome oslo cairo lima tokyo"),
+    "city": words("paris rome oslo cairo berlin tokyo"),
     "colour": words("red blue green black white pink"),
     "pet": words("cat dog horse goat snake duck"),
     "fruit": words("apple pear plum grape lemon peach"),
