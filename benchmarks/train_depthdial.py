@@ -120,7 +120,7 @@ def train(recipe: Recipe, folder: Path, *, stop_at: int | None = None, save_ever
             state = _raised(model, state, recipe)
         if recipe.last_steps - (state.step - state.top_step) == recipe.apart_steps and state.top_step >= 0:
             part(model)
-            optimizer = new_optimizer(model, recipe)
+            optimizer = _inheriting(optimizer, new_optimizer(model, recipe), model)
             state = replace(state, is_apart=True)
         if state.step % save_every == 0 or state.step == stop_at or _is_done(state, recipe):
             save_state(path, model, optimizer, {"recipe": asdict(recipe), "state": asdict(state)})
@@ -134,7 +134,7 @@ def _is_done(state: State, recipe: Recipe) -> bool:
 
 
 def new_optimizer(model: Any, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; norms, embeddings and head do not decay. A fresh one starts its moments anew."""
+    """AdamW; norms, embeddings and head do not decay."""
     inner = [(name, p) for name, p in model.named_parameters() if "embed" not in name and "head" not in name]
     decaying = [p for _, p in inner if p.dim() == 2]
     known = set(map(id, decaying))
@@ -144,6 +144,18 @@ def new_optimizer(model: Any, recipe: Recipe) -> torch.optim.AdamW:
         {"params": others, "weight_decay": 0},
     ]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+
+
+def _inheriting(old: Any, new: torch.optim.AdamW, model: Any) -> torch.optim.AdamW:
+    """`new`, every parted block with the moments of the one it is a copy of: from none a step is too long."""
+    for weight in model.parameters():
+        if weight in old.state:
+            new.state[weight] = old.state[weight]
+    first, *copies = (dict(block.named_parameters()) for block in model.model.layers[1:])
+    for block in copies:
+        for name, weight in block.items():
+            new.state[weight] = {key: value.clone() for key, value in old.state[first[name]].items()}
+    return new
 
 
 def _rate(state: State, recipe: Recipe) -> float:
