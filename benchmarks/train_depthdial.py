@@ -159,10 +159,10 @@ def _inheriting(old: Any, new: torch.optim.AdamW, model: Any) -> torch.optim.Ada
 
 
 def _rate(state: State, recipe: Recipe) -> float:
-    """Learning rate of this step."""
+    """Learning rate of this step: the errors of all hops multiply, so a higher level takes smaller steps."""
     done = (state.step - state.top_step) / recipe.last_steps if state.top_step >= 0 else 0.0
     warm = min(1.0, (state.step + 1) / recipe.warmup_steps)
-    return recipe.learning_rate * warm * max(0.05, (1 + math.cos(math.pi * done)) / 2)
+    return recipe.learning_rate / state.level * warm * max(0.05, (1 + math.cos(math.pi * done)) / 2)
 
 
 def _learn(model: Any, optimizer: Any, batch: Targets, state: State, recipe: Recipe) -> State:
