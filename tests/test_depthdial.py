@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.depthdial_model import UNKNOWN, exits, new_model, new_tokenizer, part, read_facts
 from benchmarks.depthdial_practice import TOKEN, practice
-from benchmarks.depthdial_score import DIALS, SIMPLE, num_right
+from benchmarks.depthdial_score import DIALS, SIMPLE
 from benchmarks.train_depthdial import Recipe, loss, train
 from fastpath.data import encode
 from fastpath.errors import RunError
@@ -18,8 +18,6 @@ from fastpath.items.catalog import TASKS, generate
 from fastpath.items.item import SPLITS
 from fastpath.items.tiny import MAX_LINKS
 from fastpath.items.tiny_words import DIGITS, FIELDS, LABELS, NAMES, all_names, vocabulary
-from fastpath.models import load_model, load_tokenizer
-from fastpath.sources import locate
 
 EVERY_NAME = frozenset(all_names())
 LEVELS = [(task, k) for task in DIALS for k in (0, 1, 2, MAX_LINKS)]
