@@ -8,8 +8,8 @@ from eval.dry_run import preview
 from eval.helper import work
 from eval.run import run
 from eval.show import show
-from eval.team import is_helper
 from fastpath.cli import main
+from fastpath.team import is_helper
 
 if is_helper():
     with Path(os.devnull).open("w") as sys.stdout:

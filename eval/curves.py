@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from eval.facts import Facts
-from eval.plots import INK, SUITE_COLORS, Plot, finished, legend_below, new_axes
+from eval.plots import SUITE_COLORS, Plot, finished, legend_below
 from eval.speed_tables import headline_ratios
 from eval.tables import KIND_WORDS, short
+from fastpath.plots import INK, new_axes
 
 MODEL_COLORS = (INK, "#c2459b", "#1b9e77", "#7a6bd8", "#b8860b", "#2a7fb8")
 MODEL_MARKS = ("o", "s", "^", "D", "v", "P")
@@ -21,7 +22,7 @@ def depth_plots(depth: Mapping[str, Any]) -> tuple[tuple[Plot, ...], ...]:
 
 
 def _dial(name: str, dial: Mapping[str, Any], unit: str) -> Plot:
-    figure, axes = new_axes(width=3.3, height=2.7)
+    figure, (axes,) = new_axes(width=3.3, height=2.7)
     steps = [level["k"] for level in dial["levels"]]
     for number, label in enumerate(dial["levels"][0]["models"]):
         facts = [level["models"][label] for level in dial["levels"]]
@@ -49,7 +50,7 @@ def frontier_plot(runs: Mapping[str, Facts]) -> tuple[Plot, ...]:
 
 
 def _frontier(runs: Mapping[str, Facts], phase: str) -> Plot:
-    figure, axes = new_axes(width=4.8, height=4.2)
+    figure, (axes,) = new_axes(width=4.8, height=4.2)
     places: list[tuple[float, str]] = []
     named: set[str] = set()
     for run, facts in runs.items():
@@ -152,7 +153,7 @@ def _point_name(point: Mapping[str, Any]) -> str:
 
 
 def _shares(phase: str, ceiling: str, shares: Sequence[tuple[str, int, float]]) -> Plot:
-    figure, axes = new_axes(width=4.8, height=1.0 + 0.3 * max(2, len(shares)))
+    figure, (axes,) = new_axes(width=4.8, height=1.0 + 0.3 * max(2, len(shares)))
     at = range(len(shares))
     colors = [MODEL_COLORS[number % len(MODEL_COLORS)] for _, number, _ in shares]
     bars = axes.barh(at, [100 * share for _, _, share in shares], color=colors, alpha=0.85, height=0.65)

@@ -7,9 +7,9 @@ from typing import Any
 from lm_eval.api.registry import get_model
 
 from eval.lm import FastLM
-from eval.team import num_processes
 from eval.zoo import Zoo
 from fastpath.errors import ConfigError
+from fastpath.team import num_processes
 
 GPU_SHARE = 0.8
 """Of a GPU's memory, for all vLLM engines of a run together; the speed measurement uses the rest."""

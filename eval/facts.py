@@ -29,6 +29,7 @@ class Facts:
     lineages: dict[str, dict[str, Any] | None]
     """Model -> lineage.json of its folder; None where there is none."""
     scores: Scores | None
+    """Of the stage prune, where it scored: a plan that is given has none."""
     plan: Plan | None
     """Of the stage prune, where the run has one."""
 
@@ -61,7 +62,6 @@ def read_facts(folder: Path) -> Facts:
         raise RunError(f"{folder.parent}: {what}")
     results = read_results(folder)
     prune = folder.parent / "prune"
-    pruned = (prune / "plan.json").exists() and (prune / "scores.json").exists()
     return Facts(
         name=folder.parent.resolve().name,
         folder=folder,
@@ -70,8 +70,8 @@ def read_facts(folder: Path) -> Facts:
         env=read_json(folder / "env.json"),
         digests=read_json(folder / "weights.json"),
         lineages={label: _lineage(folder, Path(model)) for label, model in results["models"].items()},
-        scores=read_scores(prune / "scores.json") if pruned else None,
-        plan=read_plan(prune / "plan.json") if pruned else None,
+        scores=read_scores(prune / "scores.json") if (prune / "scores.json").exists() else None,
+        plan=read_plan(prune / "plan.json") if (prune / "plan.json").exists() else None,
     )
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from eval.harness import evaluate_task, load_suites
 from eval.panel import Panel
-from eval.team import Team
 from eval.zoo import Zoo
 from fastpath.config import EvalConfig, Recipe
 from fastpath.models import pick_device, pick_dtype
+from fastpath.team import Team
 
 
 def work(recipe: Recipe) -> Path:
@@ -16,7 +16,7 @@ def work(recipe: Recipe) -> Path:
     logging.getLogger("fastpath").setLevel(logging.WARNING)
     config = recipe.eval or EvalConfig()
     device = pick_device(recipe.model)
-    team = Team(device)
+    team = Team.launched(device)
     if (sources := team.hear()) is not None:
         dtype, _ = pick_dtype(recipe.model, device)
         zoo = Zoo(sources, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)

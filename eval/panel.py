@@ -8,12 +8,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from eval.engines import build_lm
-from eval.team import Team
 from eval.variants import VariantsLM
 from eval.zoo import BASE, Zoo
 from fastpath.blocks import find_blocks
 from fastpath.config import EvalConfig
 from fastpath.models import Lineage, is_ours
+from fastpath.team import Team
 
 
 class Panel:
@@ -39,12 +39,23 @@ class Panel:
         if together:
             if self._shared is None:
                 shared = VariantsLM(*self._zoo.get(BASE), cuts=self.cuts, batch_size=self._batch_size)
-                self._shared = self._team.share(shared)
+                self._shared = shared_out(shared, self._team)
             return self._shared.of(label)
         if label not in self._alone:
             lm = build_lm(self._engine, self._zoo, label, batch_size=self._batch_size)
-            self._alone[label] = self._team.share(lm)
+            self._alone[label] = shared_out(lm, self._team)
         return self._alone[label]
+
+
+def shared_out(lm: Any, team: Team) -> Any:
+    """The same lm-eval model, which from now on answers this process's share of the items.
+
+    lm-eval deals items to processes by rank and gathers what they answered in the first.
+    """
+    if team.size > 1:
+        # lm-eval sets these only where it loads the weights itself.
+        lm.accelerator, lm._rank, lm._world_size = team.accelerator, team.rank, team.size
+    return lm
 
 
 def unhealed_cuts(zoo: Zoo) -> dict[str, tuple[int, ...]]:

@@ -17,7 +17,6 @@ from eval.harness import Suites, evaluate_task, load_suites, num_items, num_requ
 from eval.panel import Panel
 from eval.report import gap_markdown, write_report
 from eval.speed import measure_speed
-from eval.team import Team
 from eval.zoo import BASE, Zoo, check_same_weights, find_models
 from fastpath.card import write_card
 from fastpath.config import EvalConfig, Recipe
@@ -27,6 +26,7 @@ from fastpath.plan import read_plan
 from fastpath.progress import progress
 from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
 from fastpath.sources import Source
+from fastpath.team import Team
 
 log = logging.getLogger("fastpath")
 
@@ -42,8 +42,12 @@ def run(recipe: Recipe) -> Path:
     """
     config = recipe.eval or EvalConfig()
     check_engine(config.engine)
+    if recipe.model.device_map != "none":
+        raise ConfigError(
+            "model.device_map: eval holds each model on one device; model.device_map=none works"
+        )
     device = pick_device(recipe.model)
-    team = Team(device)
+    team = Team.launched(device)
     suites = load_suites(config, seed=recipe.seed)
     sources, digests = find_models(recipe, config)
     check_shares(suites, config, team)

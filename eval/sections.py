@@ -12,7 +12,7 @@ from eval.lineage_tables import env_table, lineage_table
 from eval.plots import Plot, gap_plot, score_plot
 from eval.speed_tables import headline_ratios, speed_grid_table, speed_table, speed_words
 from eval.tables import KIND_WORDS, TONES, Table, claim_words, gap_table, interval, points
-from fastpath.plan import Plan, Scores, spans_of
+from fastpath.plan import Plan, Scores, repair_words, spans_of
 
 
 @dataclass(frozen=True)
@@ -98,20 +98,26 @@ FRONTIER_WORDS = (
 
 
 def _removed(facts: Facts) -> list[Section]:
-    if facts.plan is None or facts.scores is None:
+    plan, scores = facts.plan, facts.scores
+    if plan is None:
         return []
     return [
         Section(
             "What was removed, and why",
-            words=(plan_words(facts.plan), WHY_WORDS),
-            plots=((score_plot(facts.scores, facts.plan.drop),),),
-            tables=(score_table(facts.scores, facts.plan),),
+            words=(
+                plan_words(plan),
+                *([f"Repair: {repair_words(plan.repair)}"] if plan.repair else []),
+                WHY_WORDS if scores else GIVEN_WORDS,
+            ),
+            plots=((score_plot(scores, plan.drop),),) if scores else (),
+            tables=(score_table(scores, plan),) if scores else (),
             folded=True,
         )
     ]
 
 
 WHY_WORDS = "What dropping each block alone costs on calibration items: low goes first."
+GIVEN_WORDS = "The plan was given: no block was scored."
 
 
 def _depth(facts: Facts) -> list[Section]:
@@ -157,11 +163,12 @@ def _ends(words: str) -> str:
 
 
 def score_table(scores: Scores, plan: Plan) -> Table:
-    """What dropping each block costs, simple beside complex, with 95 % intervals."""
+    """What dropping each block costs: simple, complex, their difference, depth slope; 95 % intervals."""
     columns = {
         "simple": scores.simple,
         "complex": scores.complex,
         "reasoning = complex - simple": scores.reasoning,
+        "depth slope, per step k": scores.depth_slope,
     }
     rows = []
     for i in range(scores.depth):
@@ -171,7 +178,8 @@ def score_table(scores: Scores, plan: Plan) -> Table:
         title=f"Cost of each block by {scores.criterion} ({scores.unit}; 95 % interval)",
         headings=("block", *columns, "plan"),
         rows=tuple(rows),
-        note=f"{scores.simple.items} simple and {scores.complex.items} complex calibration items.",
+        note=f"{scores.simple.items} simple, {scores.complex.items} complex and {scores.depth_slope.items} "
+        "dial calibration items; depth slope: the rise of the cost with each dependent step.",
     )
 
 

@@ -15,7 +15,7 @@ from fastpath.sources import Source, locate
 
 BASE = "base"
 # A model may be cut on one device and evaluated on another, with other items.
-FREE_TO_DIFFER = ("seed", "model.device", "model.dtype", "model.trust_remote_code")
+FREE_TO_DIFFER = ("seed", "model.device", "model.device_map", "model.dtype", "model.trust_remote_code")
 
 
 def find_models(recipe: Recipe, config: EvalConfig) -> tuple[dict[str, Source], dict[str, str]]:

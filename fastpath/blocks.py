@@ -23,8 +23,8 @@ from transformers import PreTrainedModel
 from fastpath.block_config import check_keep, cut_config, depth_of, refusing
 from fastpath.errors import SurgeryError
 
-# What entered block i in a recorded forward, and what the block returned after the stream (None: no tuple).
-Streams = dict[int, tuple[Tensor, tuple | None]]
+# What entered block i in a recorded forward (None: not held), and what it returned after it (None: no tuple).
+Streams = dict[int, tuple[Tensor | None, tuple | None]]
 
 # What a module calls its place in the stack, and a switch that does not change what it computes.
 NOT_SETTINGS = ("layer_idx", "layer_id", "layer_index", "num_hidden_layers", "gradient_checkpointing")
@@ -56,9 +56,15 @@ def find_blocks(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
 def tap(model: PreTrainedModel, see: Callable[[int, Tensor, Tensor], Any]) -> Iterator[None]:
     """Inside the context every forward pass calls `see(i, before_BTD, after_BTD)` at each block i.
 
-    Hooks, not output_hidden_states: its last entry is after the final norm.
+    Hooks, not output_hidden_states: its last entry is after the final norm. Wherever a device map has put the
+    block, both streams come where the model's inputs are.
     """
-    with _hooked(model, see=lambda i, before_BTD, after_BTD, rest: see(i, before_BTD, after_BTD)):
+    device = model.device
+
+    def seen(i: int, before_BTD: Tensor, after_BTD: Tensor, _: tuple | None) -> None:
+        see(i, before_BTD.to(device), after_BTD.to(device))
+
+    with _hooked(model, see=seen):
         yield
 
 
@@ -73,13 +79,17 @@ def skipping(model: PreTrainedModel, drop: Collection[int]) -> Iterator[None]:
 
 
 @contextmanager
-def recording(model: PreTrainedModel) -> Iterator[Streams]:
+def recording(model: PreTrainedModel, *, at: Collection[int] | None = None) -> Iterator[Streams]:
     """Inside the context a forward pass (use_cache=False) fills the Streams: depth x B x T x D numbers.
 
-    Inside `skipping` they are the streams of the smaller model.
+    In `skipping` or `replaying` they are the smaller model's. `at`: only what enters these blocks is held.
     """
     streams: Streams = {}
-    with _hooked(model, see=lambda i, before_BTD, _, rest: streams.update({i: (before_BTD, rest)})):
+
+    def see(i: int, before_BTD: Tensor, _: Tensor, rest: tuple | None) -> None:
+        streams[i] = (before_BTD if at is None or i in at else None, rest)
+
+    with _hooked(model, see=see):
         yield streams
 
 
@@ -90,19 +100,20 @@ def replaying(
     """Inside the context a forward of the recorded inputs (use_cache=False) skips blocks < start and `drop`.
 
     Block `start` gets its recorded stream. Exact for every family: the model's own forward still makes masks,
-    positions, final norm and head. ValueError if the inputs are not the recorded ones.
+    positions, final norm and head. ValueError if the inputs are not those recorded, where block 0 holds them.
     """
     blocks = find_blocks(model)[1]
     _check_indices(model, [start, *drop], len(blocks))
-    if len(streams) != len(blocks):
-        raise ValueError(f"streams of {len(streams)} of {len(blocks)} blocks; run a forward in recording()")
+    if len(streams) != len(blocks) or (start and streams[start][0] is None):
+        raise ValueError(f"no stream of block {start} in {len(streams)}; run a forward in recording()")
+    first_BTD, start_BTD = streams[0][0], streams[start][0]
 
     def passing(i: int) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             x_BTD = _stream(args, kwargs)
-            if i == 0 < start and not torch.equal(x_BTD, streams[0][0]):
+            if i == 0 < start and first_BTD is not None and not torch.equal(x_BTD, first_BTD):
                 raise ValueError("other inputs than the recorded ones; record this batch first")
-            return _joined(streams[start][0] if i < start else x_BTD, streams[i][1])
+            return _joined(start_BTD if i < start and start_BTD is not None else x_BTD, streams[i][1])
 
         return forward
 

@@ -69,6 +69,17 @@ def bootstrap_ratio(
     return sums.sum(0) / sizes.sum(), (counts @ sums) / (counts @ sizes)[:, None]
 
 
+def interval_of(draws: Floats, *, freedom: int, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """(low, high) of each column of bootstrap draws: percentiles, widened for few clusters.
+
+    t in place of normal quantiles (Hesterberg 2015) with `freedom` degrees of freedom: clusters beyond one a
+    stratum.
+    """
+    tail = stats.norm.cdf(stats.t.ppf(tail_of(confidence), max(1, freedom)))
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+    return low, high
+
+
 def _bootstrap(
     strata: Mapping[str, tuple[Floats, Clusters]],
     bounds: tuple[float, float] | None,

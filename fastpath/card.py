@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastpath.models import Lineage
-from fastpath.plan import Plan, spans_of
+from fastpath.plan import Plan, repair_words, spans_of
 from fastpath.runs import write_text
 from fastpath.sources import EMBEDDED
 
@@ -22,6 +22,8 @@ transformers model: `AutoModelForCausalLM.from_pretrained(folder)` loads it, no 
 ## Plan
 
 Dropped, 0-based in the base model: {drop} ({criterion}, {chooser}). Kept: {keep}.
+
+Repair without training: {repair}
 
 ## Measured gap
 
@@ -53,6 +55,7 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
         "keep": ", ".join(map(str, plan.keep)),
         "criterion": plan.criterion,
         "chooser": plan.chooser,
+        "repair": repair_words(plan.repair),
         "gap": gap.strip(),
     }
     write_text(folder / "README.md", _TEMPLATE.format(**facts))

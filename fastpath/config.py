@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from fastpath.errors import ConfigError
 
@@ -29,29 +29,105 @@ class ModelConfig(Section):
     """Type to compute in; auto is what this device computes fastest without losing accuracy."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
+    device_map: Literal["none", "auto"] = "none"
+    """auto spreads a model that is larger than one device over all GPUs, then host memory, then disk, as
+    transformers does; for the stage prune."""
     trust_remote_code: bool = False
     """Run Python code that the model's repository carries."""
+
+    @model_validator(mode="after")
+    def _one_choice_of_devices(self) -> Self:
+        if self.device_map != "none" and self.device != "auto":
+            raise ValueError(f"device_map: {self.device_map!r} chooses the devices; leave device at auto")
+        return self
 
 
 class PruneConfig(Section):
     """Score the blocks, choose which to drop, cut, check, save."""
 
-    drop: int = Field(ge=1)
-    """Number of blocks to drop."""
-    criterion: Literal["cosine", "angular", "ablation"] = "ablation"
+    drop: Annotated[int, Field(ge=1)] | None = None
+    """Number of blocks to drop. Give exactly one of drop, speedup, max_simple_nats, parameters and plan."""
+    speedup: Annotated[float, Field(gt=1)] | None = None
+    """Drop the fewest blocks that make the model so many times faster: its prefill as predicted by the number
+    of blocks, or with measure_speed a short prompt and a few tokens after it."""
+    max_simple_nats: Annotated[float, Field(gt=0)] | None = None
+    """Drop the most blocks, up to a third, that cost at most this in nats per simple answer token."""
+    parameters: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Drop the fewest blocks that leave at most this share of the parameters."""
+    plan: str | None = None
+    """A plan.json or a mergekit passthrough YAML that is cut as it stands: nothing is scored or chosen."""
+    criterion: Literal["cosine", "norm_ratio", "angular", "linear", "taylor", "kl", "ablation", "depth"] = (
+        "ablation"
+    )
     """How the cost of a block is measured."""
-    chooser: Literal["lowest", "span"] = "lowest"
-    """lowest: the cheapest blocks, wherever they are; span: the cheapest contiguous run."""
+    chooser: Literal["lowest", "span", "greedy", "beam", "evolution", "spans"] = "evolution"
+    """lowest: the cheapest blocks, wherever they are; span: the cheapest contiguous run; the others try whole
+    plans on the model. greedy: one block after the other, all others scored again; beam: several such plans
+    at once; evolution: swaps from greedy's plans; spans: several runs, by dynamic programming."""
+    complex_weight: float = Field(default=0.0, ge=0)
+    """What a search minimises is simple_nats + complex_weight * complex_nats: 1 protects reasoning too."""
+    beam_width: int = Field(default=3, ge=2)
+    """Plans of each size that beam goes on with."""
+    generations: int = Field(default=8, ge=1)
+    """Generations of evolution for each number of blocks."""
+    offspring: int = Field(default=16, ge=1)
+    """New plans of each generation."""
+    stream_gib: float = Field(default=2.0, ge=0)
+    """Memory for streams that a search would else compute again, in each process (on a GPU, as much on the
+    host as well)."""
+    measure_speed: bool = False
+    """Measure on this machine how much faster each plan of the frontier is."""
     simple_tasks: tuple[str, ...] = ("doc_type", "date_pick", "routing", "field_lookup", "one_hop")
     """Generators of the simple calibration items; the plan is the cheapest on these."""
     complex_tasks: tuple[str, ...] = ("worked", "arithmetic", "chain")
     """Generators of the complex calibration items, scored beside them."""
+    depth_tasks: tuple[str, ...] = (
+        "chain", "counter", "swaps", "boolean", "brackets", "hops",
+    )  # fmt: skip
+    """Depth dials: how the cost of a block rises with the number of dependent steps k."""
     items_per_task: int = Field(default=16, ge=2)
-    """Calibration items of each task."""
+    """Calibration items of each simple and complex task."""
+    items_per_level: int = Field(default=4, ge=2)
+    """Calibration items of each level k of a depth dial."""
+    self_answers: bool = False
+    """Worked calibration items carry the base model's own answer where it is right (a repair is fitted on the
+    reference answers)."""
     protect: tuple[int, ...] = ()
     """Blocks that are never dropped (0-based)."""
     batch_tokens: int = Field(default=1024, ge=1)
     """Tokens of a batch, padding included."""
+    repair: Literal["none", "linear", "norm", "merge"] = "none"
+    """Mending the cut without training; applied only if it helps on calibration items held out from it."""
+
+    @model_validator(mode="after")
+    def _one_size_and_nothing_idle(self) -> Self:
+        asked = [self.drop, self.speedup, self.max_simple_nats, self.parameters, self.plan]
+        if sum(size is not None for size in asked) != 1:
+            raise ValueError(
+                "give exactly one of drop, speedup, max_simple_nats, parameters and plan (null unsets one)"
+            )
+
+        def is_set(key: str) -> bool:
+            return getattr(self, key) != type(self).model_fields[key].default
+
+        if self.plan is not None:
+            for key in ("complex_weight", "self_answers", "measure_speed"):
+                if is_set(key):
+                    raise ValueError(f"{key}: a plan that is given is cut as it stands; unset this or plan")
+        if self.complex_weight and self.chooser in ("lowest", "span"):
+            raise ValueError(f"complex_weight: {self.chooser!r} ranks by the criterion alone")
+        for key, chooser in (
+            ("beam_width", "beam"),
+            ("generations", "evolution"),
+            ("offspring", "evolution"),
+        ):
+            if is_set(key) and self.chooser != chooser:
+                raise ValueError(f"{key}: is for the chooser {chooser!r}, not for {self.chooser!r}")
+        for key in ("simple_tasks", "complex_tasks", "depth_tasks"):
+            tasks = getattr(self, key)
+            if twice := [task for task in tasks if tasks.count(task) > 1]:
+                raise ValueError(f"{key}: {twice[0]!r} stands there twice")
+        return self
 
 
 Size = Annotated[int, Field(ge=1)]

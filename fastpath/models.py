@@ -13,6 +13,7 @@ from fastpath.env import fast_dtype
 from fastpath.errors import ModelError
 from fastpath.quiet import quiet
 from fastpath.runs import read_json, write_json
+from fastpath.team import num_processes
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Lineage:
     code: str
     calibration_items: tuple[str, ...]
     """Ids of the items that the plan was chosen on: never to be scored on."""
+    repair: str = "none"
+    """How the weights around the dropped blocks were mended without training (folders older than the key:
+    not at all)."""
 
     def write(self, folder: Path) -> None:
         """Write FOLDER/lineage.json."""
@@ -52,10 +56,13 @@ def pick_device(config: ModelConfig) -> torch.device:
         try:
             probe = torch.zeros(1, device=config.device)
             probe.cpu()  # the meta device computes nothing
-            return probe.device
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(f"model.device: {config.device!r} cannot be used here ({reason})") from None
+        device = torch.device(config.device)  # "cuda" without a number is each process's own
+        if device.index is not None and num_processes() > 1:
+            raise ModelError(f"model.device: {config.device!r} is one device for several processes; use auto")
+        return device
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator if accelerator is not None else torch.device("cpu")
 
@@ -72,10 +79,12 @@ def load_model(
     *,
     dtype: torch.dtype | str,
     device: torch.device | str = "cpu",
+    device_map: str | dict[str, Any] = "none",
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """A causal language model in eval mode, every weight read from `folder`; dtype "auto" is the stored one.
 
+    `device_map`, unless "none", is transformers' own: it spreads the blocks, and `device` does not count.
     Raises ModelError if it is quantised, not causal, or if weights are missing.
     """
     try:
@@ -86,6 +95,7 @@ def load_model(
                 folder,
                 config=config,
                 dtype=dtype,
+                device_map=None if device_map == "none" else device_map,
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 output_loading_info=True,
@@ -100,7 +110,13 @@ def load_model(
         raise ModelError(
             f"{folder}: {len(info['missing_keys'])} weights are missing, {min(info['missing_keys'])} first"
         )
-    return model.to(device).eval()
+    if device_map == "none":
+        return model.to(device).eval()
+    if model.device.type == "meta":  # where its inputs go
+        raise ModelError(
+            f"{folder}: not even the embeddings fit the first device; model.device_map: none works"
+        )
+    return model.eval()
 
 
 def _refuse_quantized(config: Any, folder: Path) -> None:

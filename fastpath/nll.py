@@ -57,7 +57,7 @@ def head_only_at(model: Any, at_BT: torch.Tensor) -> Iterator[bool]:
     if head is None:
         yield False
         return
-    handle = head.register_forward_pre_hook(lambda _, args: (args[0][at_BT][None],))
+    handle = head.register_forward_pre_hook(lambda _, args: (args[0][at_BT.to(args[0].device)][None],))
     try:
         yield True
     finally:

@@ -1,43 +1,70 @@
-"""What a block costs: each criterion is a function in CRITERIA, run on one kind of items at a time.
+"""What a block costs: each criterion is a function in CRITERIA from one batch to what the batch adds.
 
-A criterion maps (model, batch) to what the batch adds: for every sequence a numerator per block (or span) and
-a denominator. Batches are independent, so a killed run goes on at the batch it died in.
+That is, for every sequence a numerator per block (or span) and a denominator. Batches are independent, so a
+killed run goes on at the batch it died in. A criterion that must know all batches first has a `fit`.
 """
 
-# L blocks, B sequences, T tokens, D width
+# L blocks, B sequences, T tokens, D width, N answer tokens, C a chunk of them, V vocabulary
 
+import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from fastpath.blocks import find_blocks, recording, replaying, tap
+from fastpath.ablations import Ablations
+from fastpath.blocks import find_blocks, tap
 from fastpath.data import Batch
-from fastpath.nll import answer_nll
+from fastpath.nll import logits_at, predicting, token_nats
+from prune.linear import fit_replacements, linear_cost
+from prune.part import Part, finite, over_tokens, run_blocks
 
+KL_POSITIONS = 256
+"""Answer positions whose KL divergence is computed at a time."""
 
-@dataclass(frozen=True)
-class Part:
-    """What one batch adds to the scores of a criterion."""
-
-    index: list[int]
-    """Positions of the sequences in the list of items."""
-    sums: list[list[float]]
-    """[sequence][block], or [sequence][span] in the order of `spans`."""
-    tokens: list[int]
-    """[sequence]: what the sums are to be divided by."""
+log = logging.getLogger("fastpath")
+ROOM = 2**31
+"""Bytes of streams that are held of a batch unless the recipe says otherwise."""
 
 
 @dataclass(frozen=True)
 class Criterion:
     """A way to measure what dropping a block costs; LOW goes first."""
 
-    function: Callable[[Any, Batch], Part]
+    function: Callable[..., Part]
+    """(model, batch) -> Part; (model, batch, fitted) -> Part where there is a fit."""
     unit: str
-    spans: bool
+    spans: bool = False
     """Whether it measures every contiguous span, not only single blocks."""
+    replays: bool = False
+    """Whether it runs the rest of the model for every block, and takes `stream_bytes` to hold streams in."""
+    ranked_by: Literal["simple", "deepest"] = "simple"
+    """The column of Scores that a plan is to be cheap on."""
+    fit: Callable[[Any, Sequence[Batch], np.ndarray, Path], Any] | None = None
+    """(model, all batches, half of each item, folder to resume from) -> fitted."""
+
+    def ready(
+        self,
+        model: Any,
+        batches: Sequence[Batch],
+        half: np.ndarray,
+        folder: Path,
+        *,
+        stream_bytes: int = ROOM,
+    ) -> Callable[[Any, Batch], Part]:
+        """The function of (model, batch), after a pass over all batches where it needs one."""
+        if self.replays:
+            widest = max(batches, key=lambda batch: batch.ids.numel())
+            log.info("one batch at a time, the widest: %s", _engine(model, widest, stream_bytes).plan)
+            return partial(self.function, stream_bytes=stream_bytes)
+        if self.fit is None:
+            return self.function
+        return partial(self.function, fitted=self.fit(model, batches, half, folder))
 
 
 def spans(depth: int) -> list[tuple[int, int]]:
@@ -48,22 +75,32 @@ def spans(depth: int) -> list[tuple[int, int]]:
     return [(i, j) for i in range(depth) for j in range(i + 1, depth + 1) if j - i < depth]
 
 
-@torch.no_grad()
 def cosine_cost(model: Any, batch: Batch) -> Part:
     """Block Influence: 1 - cos(stream before, stream after) of each block, over all real tokens.
 
-    ShortGPT (arXiv 2403.03853), equation 1. The first token is included: the block that writes the attention
-    sink looks harmless without it. Upcast before the cosine, summed in float64; pads do not count.
+    ShortGPT (arXiv 2403.03853), equation 1. Without unit, 0 to 2. The first token is included: the block that
+    writes the attention sink looks harmless without it. Upcast before the cosine, summed in float64; pads do
+    not count.
     """
-    sums: list[torch.Tensor] = []
 
-    def see(i: int, before_BTD: torch.Tensor, after_BTD: torch.Tensor) -> None:
-        cos_BT = torch.nn.functional.cosine_similarity(before_BTD.float(), after_BTD.float(), dim=-1)
-        sums.append(torch.where(batch.attention, 1 - cos_BT.double(), 0.0).sum(1))
+    def cost(_: int, before_BTD: torch.Tensor, after_BTD: torch.Tensor) -> torch.Tensor:
+        return 1 - torch.nn.functional.cosine_similarity(before_BTD.float(), after_BTD.float(), dim=-1)
 
-    with tap(model, see):
-        _forward(model, batch)
-    return Part(list(batch.index), torch.stack(sums, 1).tolist(), batch.attention.sum(1).tolist())
+    return over_tokens(model, batch, cost)
+
+
+def norm_ratio_cost(model: Any, batch: Batch) -> Part:
+    """Relative contribution: |after - before| / |before| of each block's streams, over all real tokens.
+
+    The relative contribution of Csordas et al. (arXiv 2505.13898), here of a whole block. Without unit, 0 and
+    up. The first token is included; pads do not count.
+    """
+
+    def cost(_: int, before_BTD: torch.Tensor, after_BTD: torch.Tensor) -> torch.Tensor:
+        before_BTD, after_BTD = before_BTD.float(), after_BTD.float()
+        return (after_BTD - before_BTD).norm(dim=-1) / before_BTD.norm(dim=-1).clamp_min(1e-6)
+
+    return over_tokens(model, batch, cost)
 
 
 @torch.no_grad()
@@ -83,39 +120,138 @@ def angular_cost(model: Any, batch: Batch) -> Part:
         streams.append(after_BTD[rows, last_B].double())
 
     with tap(model, see):
-        _forward(model, batch)
+        run_blocks(model, batch)
     x_LBD = torch.nn.functional.normalize(torch.stack(streams), dim=-1)
     depth = len(streams) - 1
     angles = [torch.arccos((x_LBD[i] * x_LBD[j]).sum(-1).clamp(-1, 1)) / math.pi for i, j in spans(depth)]
-    return Part(list(batch.index), torch.stack(angles, 1).tolist(), [1] * len(last_B))
+    return Part(list(batch.index), finite(torch.stack(angles, 1), model).tolist(), [1] * len(last_B))
 
 
-@torch.no_grad()
-def ablation_cost(model: Any, batch: Batch) -> Part:
+def ablation_cost(model: Any, batch: Batch, *, stream_bytes: int = ROOM) -> Part:
     """Rise in nats per answer token when a block is skipped: the causal cost.
 
     Shortened LLaMA (arXiv 2402.02834), section 3.1, with the loss on answer tokens only. Skipping block i
     changes nothing before i, so one base pass keeps every block's input and only the suffixes are computed
     again.
     """
-    with recording(model) as streams:
-        base = answer_nll(model, batch)
-    rises = []
-    for i in range(len(find_blocks(model)[1])):
-        with replaying(model, streams, start=i, drop=(i,)):
-            rises.append(answer_nll(model, batch).nats - base.nats)
-    return Part(list(batch.index), torch.stack(rises, 1).tolist(), base.tokens.tolist())
+    rises = _skipping_each(_engine(model, batch, stream_bytes))
+    return Part(list(batch.index), rises.T.tolist(), batch.answer.sum(1).tolist())
 
 
-def _forward(model: Any, batch: Batch) -> None:
-    """Run the blocks; the head sees one position only."""
-    position = torch.zeros_like(batch.answer)
-    position[:, -1] = True
-    answer_nll(model, Batch(batch.index, batch.ids, batch.attention, position))
+def kl_cost(model: Any, batch: Batch, *, stream_bytes: int = ROOM) -> Part:
+    """KL divergence to the base when a block is skipped, in nats per answer token; needs no gold answer.
+
+    sum over the whole vocabulary of p log(p / q), p of the base and q without the block, at every position
+    that predicts an answer token: a fitness of EvoPress (arXiv 2410.14649). The vocabulary is summed over,
+    not averaged.
+    """
+    base: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def divergence(model: Any, batch: Batch) -> np.ndarray:
+        at_BT = predicting(batch.answer)
+        logits_NV = logits_at(model, at_BT, **batch.inputs, use_cache=False)
+        if not base:
+            base.append(logits_NV)  # the whole model comes first
+        kl_N = kl_sums(base[0], logits_NV)
+        sums_B = torch.zeros(len(at_BT), dtype=torch.float64, device=kl_N.device)
+        return finite(sums_B.index_add_(0, at_BT.nonzero()[:, 0], kl_N), model).cpu().numpy()
+
+    costs = _skipping_each(_engine(model, batch, stream_bytes, read=divergence))
+    return Part(list(batch.index), costs.T.tolist(), batch.answer.sum(1).tolist())
+
+
+def kl_sums(base_logits_NV: torch.Tensor, skipped_logits_NV: torch.Tensor) -> torch.Tensor:
+    """float64 (N,): sum over the vocabulary of p log(p / q), p of the base; softmax in float32.
+
+    A few positions at a time: in float32 and with its intermediates, (N, V) is many times the logits' size.
+    """
+    sums = []
+    for base_CV, skipped_CV in zip(
+        base_logits_NV.split(KL_POSITIONS), skipped_logits_NV.split(KL_POSITIONS), strict=True
+    ):
+        base_CV, skipped_CV = (logits_CV.float().log_softmax(-1) for logits_CV in (base_CV, skipped_CV))
+        kl_CV = torch.nn.functional.kl_div(skipped_CV, base_CV, reduction="none", log_target=True)
+        sums.append(kl_CV.sum(-1, dtype=torch.float64))
+    return torch.cat(sums)
+
+
+def _engine(model: Any, batch: Batch, stream_bytes: int, **keys: Any) -> Ablations:
+    """Ablations of one batch; a GPU's host offers as much room again."""
+    on_host = 0 if model.device.type == "cpu" else stream_bytes
+    alone = replace(batch, index=tuple(range(len(batch.index))))
+    return Ablations(model, [alone], device_bytes=stream_bytes, host_bytes=on_host, **keys)
+
+
+def _skipping_each(engine: Ablations) -> np.ndarray:
+    """(blocks, sequences): what is read of a batch without each block, beyond what is read of the whole."""
+    *skipped, whole = engine.nats(0, [*((i,) for i in range(engine.depth)), ()])
+    return np.stack(skipped) - whole
+
+
+def taylor_cost(model: Any, batch: Batch) -> Part:
+    """First-order estimate of the change of the loss: sum of |weight x gradient| over a block's weights.
+
+    Shortened LLaMA (arXiv 2402.02834), section 3.1, after the element-wise importance of LLM-Pruner (arXiv
+    2305.11627), for the nats of an item's answer; in nats per answer token. The absolute value is taken item
+    by item, so that the batch shape changes nothing. A weight's gradient is freed as soon as it is used.
+    """
+    blocks = find_blocks(model)[1]
+    of_item_L = torch.zeros(len(blocks), dtype=torch.float64)
+    sums: list[list[float]] = []
+
+    def hook_of(i: int) -> Callable[[torch.Tensor], None]:
+        def hook(weight: torch.Tensor) -> None:
+            assert weight.grad is not None
+            # Upcast before the product: two small float16 numbers make 0.
+            wide = torch.promote_types(weight.dtype, torch.float32)
+            product = weight.detach().to(wide) * weight.grad
+            of_item_L[i] += product.abs().sum(dtype=torch.float64).cpu()
+            weight.grad = None
+
+        return hook
+
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    model.requires_grad_(False)
+    hooks = [
+        weight.requires_grad_().register_post_accumulate_grad_hook(hook_of(i))
+        for i, block in enumerate(blocks)
+        for weight in block.parameters()
+    ]
+    try:
+        for one in _one_by_one(batch):
+            of_item_L.zero_()
+            with torch.enable_grad():
+                logits_NV = logits_at(model, predicting(one.answer), **one.inputs, use_cache=False)
+                token_nats(logits_NV, one.ids[one.answer])[0].sum().backward()
+            sums.append(finite(of_item_L, model).tolist())
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.requires_grad_(False)
+        for weight in trained:
+            weight.requires_grad_()
+    return Part(list(batch.index), sums, batch.answer.sum(1).tolist())
+
+
+def _one_by_one(batch: Batch) -> list[Batch]:
+    """Each sequence as a batch of its own, without pads."""
+    ends = batch.attention.sum(1).tolist()
+    return [
+        Batch((item,), batch.ids[[b], :end], batch.attention[[b], :end], batch.answer[[b], :end])
+        for b, (item, end) in enumerate(zip(batch.index, ends, strict=True))
+    ]
 
 
 CRITERIA: dict[str, Criterion] = {
-    "cosine": Criterion(cosine_cost, "1 - cosine", spans=False),
+    "cosine": Criterion(cosine_cost, "1 - cosine"),
+    "norm_ratio": Criterion(norm_ratio_cost, "share of the stream's norm"),
     "angular": Criterion(angular_cost, "angle / pi", spans=True),
-    "ablation": Criterion(ablation_cost, "nats per answer token", spans=False),
+    "linear": Criterion(linear_cost, "1 - R^2", fit=fit_replacements),
+    "taylor": Criterion(taylor_cost, "nats per answer token, first order"),
+    "kl": Criterion(kl_cost, "nats of KL per answer token", replays=True),
+    "ablation": Criterion(ablation_cost, "nats per answer token", replays=True),
+    # The slope alone would drop the first block, whose loss is as large at every k. What a question of the
+    # most steps loses holds both: what every answer needs, and what grows with the steps.
+    "depth": Criterion(ablation_cost, "nats per answer token", replays=True, ranked_by="deepest"),
 }

@@ -1,157 +1,173 @@
-"""score -> plan -> cut -> check -> save."""
+"""score -> search -> frontier -> plan -> cut -> check -> repair -> save."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastpath.block_config import cut_config
-from fastpath.blocks import TOLERANCE, check_surgery, find_blocks, keep_blocks
-from fastpath.card import write_card
+from fastpath.blocks import find_blocks
 from fastpath.config import PruneConfig, Recipe
-from fastpath.env import code_version
-from fastpath.errors import ConfigError, RunError, SurgeryError
-from fastpath.items.catalog import TASKS
+from fastpath.errors import ConfigError, RunError
+from fastpath.frontier import read_frontier
+from fastpath.items.catalog import DIALS, TASKS
+from fastpath.items.item import digest
 from fastpath.models import (
-    Lineage,
     check_tokenizer,
     load_model,
     load_tokenizer,
     pick_device,
     pick_dtype,
-    save_model,
     weights_sha256,
-)
+)  # fmt: skip
 from fastpath.plan import Plan, Scores, read_plan, read_scores
-from fastpath.runs import finish, is_done, new_folder, stage_folder, step, write_json
-from fastpath.sources import Source, locate
-from prune.choose import check_drop, choose
-from prune.score import calibration_items, score_blocks
+from fastpath.plots import cost_figure, svg_text
+from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
+from fastpath.sources import locate
+from fastpath.team import Team
+from prune.choose import EDITED, how_many, most_dropped, pick, plan_of
+from prune.export import export_model, seen_items
+from prune.frontier import block_sizes, make_frontier
+from prune.mergekit import given_plan, mergekit_yaml
+from prune.repair import check_repair
+from prune.score import score_blocks
+from prune.speed import fewest_for
 
 log = logging.getLogger("fastpath")
 
 
 def run(recipe: Recipe) -> Path:
-    """Prune the recipe's model and return the stage's folder: scores.json, plan.json, model/, DONE.
+    """Prune the recipe's model and return the stage's folder: scores.json, frontier.json, plan.json, model/.
 
-    Raises UserError; nothing is half-written.
+    A plan that is given is cut as it stands: no scores, no frontier. Raises UserError; nothing is
+    half-written.
     """
     config = recipe.prune or PruneConfig(drop=1)
     _check_tasks(config)
+    device = pick_device(recipe.model)
+    team = Team.launched(device)
+    if recipe.model.device_map != "none":
+        check_spread(config, team)
     with stage_folder(recipe, "prune") as out:
         if is_done(out):
+            team.tell(None)
             log.info("%s: already done; this is the saved result", out)
             return out
-        device = pick_device(recipe.model)
         dtype, reason = pick_dtype(recipe.model, device)
         log.info("prune: %s, computing in %s on %s (%s)", recipe.model.name, str(dtype)[6:], device, reason)
         trust = recipe.model.trust_remote_code
         source = locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)
         tokenizer = load_tokenizer(source.folder, trust_remote_code=trust)
-        model = load_model(source.folder, dtype=dtype, device=device, trust_remote_code=trust)
+        spread = recipe.model.device_map
+        model = load_model(
+            source.folder, dtype=dtype, device=device, device_map=spread, trust_remote_code=trust
+        )
         check_tokenizer(model, tokenizer, source.folder)
-        depth = len(find_blocks(model)[1])
-        check_drop(config, depth)
-        # A family that cannot be cut is refused before minutes of scoring.
-        cut_config(model.config, range(depth))
-
-        def make_scores() -> Any:
-            return score_blocks(model, tokenizer, config, seed=recipe.seed, folder=out).model_dump()
-
-        step(out, "scores.json", make_scores)
-        scores = read_scores(out / "scores.json")
-        chosen = choose(scores, config)
+        sizes = block_sizes(model)
+        given = given_plan(config, depth=len(sizes), source=source) if config.plan else None
+        others = sum(p.numel() for p in model.parameters()) - sum(sizes)
+        num_drop = 0 if given else how_many(config, sizes, others=others)
+        # A family that cannot be cut or mended is refused before minutes of scoring.
+        cut_config(model.config, range(len(sizes)))
+        check_repair(config.repair, model)
+        weights = weights_sha256(source.folder)
+        check_inputs(out, config, weights, seed=recipe.seed)
+        chosen, scores = given, None
+        if chosen is None:
+            num_drop = measured_size(model, config, num_drop, out)
+            team.tell(source.folder)
+            keys: dict[str, Any] = {"seed": recipe.seed, "weights": weights, "folder": out, "team": team}
+            chosen, scores = searched_plan(model, tokenizer, config, num_drop, **keys)
+        team.tell(None)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
+        write_text(out / "mergekit.yaml", mergekit_yaml(plan, source))
+        if scores:
+            write_text(out / "scores.svg", svg_text(cost_figure(scores, plan.drop), name="scores"))
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))
-        seen = tuple(item.id for items in calibration_items(config, seed=recipe.seed) for item in items)
-        _export(model, tokenizer, source, plan, out / "model", seen=seen, trust=trust)
+        made = out / "model"
+        plan = export_model(
+            model, tokenizer, source, plan, config, made,
+            seed=recipe.seed, weights=weights, trust=trust, device_map=spread,
+        )  # fmt: skip
+        write_json(out / "plan.json", plan.model_dump())
         finish(out)
     return out
 
 
-def checked_plan(path: Path, chosen: Plan, scores: Scores) -> Plan:
+def measured_size(model: Any, config: PruneConfig, predicted: int, folder: Path) -> int:
+    """The predicted number of blocks, or more where the recipe wants a speed that is to be measured."""
+    wanted = config.speedup
+    if wanted is None or not config.measure_speed:
+        return predicted
+    depth = len(find_blocks(model)[1])
+    sizes = range(predicted, most_dropped(config, depth) + 1)
+    free = [i for i in range(depth) if i not in config.protect]
+    return int(step(folder, "frontier/size.json", lambda: fewest_for(model, wanted, free, sizes)))
+
+
+def check_inputs(folder: Path, config: PruneConfig, weights: str, *, seed: int) -> None:
+    """Raise RunError if work in this folder was begun on other weights or other items."""
+    used = {"weights_sha256": weights, "items_sha256": digest(*seen_items(config, seed=seed), length=64)}
+    begun = step(folder, "inputs.json", lambda: used)
+    if changed := [name.split("_")[0] for name in used if begun.get(name) != used[name]]:
+        raise RunError(
+            f"{folder}: begun with other {changed[0]} than there are now; delete it, or choose another out="
+        )
+
+
+def searched_plan(
+    model: Any, tokenizer: Any, config: PruneConfig, num_drop: int, *, folder: Path, **keys: Any
+) -> tuple[Plan, Scores]:
+    """Score the blocks, search up to `num_drop` of them, and pick the point that the recipe asks for."""
+
+    def scored() -> Any:
+        return score_blocks(model, tokenizer, config, folder=folder, **keys).model_dump()
+
+    step(folder, "scores.json", scored)
+    scores = read_scores(folder / "scores.json")
+
+    def searched() -> Any:
+        made = make_frontier(model, tokenizer, config, scores, num_drop, folder=folder, **keys)
+        return made.model_dump()
+
+    step(folder, "frontier.json", searched)
+    frontier = read_frontier(folder / "frontier.json")
+    return plan_of(pick(frontier, config), frontier), scores
+
+
+def checked_plan(path: Path, chosen: Plan, scores: Scores | None) -> Plan:
     """The plan on disk: the chosen one, or one edited by hand, which is cut as it stands and says so."""
     plan = read_plan(path)
-    if plan.depth != scores.depth:
-        raise RunError(f"{path}: made for {plan.depth} blocks, the model has {scores.depth}")
+    if plan.depth != chosen.depth:
+        raise RunError(f"{path}: made for {plan.depth} blocks, the model has {chosen.depth}")
     if plan.keep != chosen.keep:
-        cost = sum(scores.simple.cost[i] for i in plan.drop)
-        plan = plan.model_copy(update={"chooser": "edited by hand", "simple_cost": cost})
-        write_json(path, plan.model_dump())
-    return plan
+        plan = plan.model_copy(update={"chooser": EDITED, "cost": None})
+        if scores:
+            cost = sum(scores.ranking.cost[i] for i in plan.drop)
+            plan = plan.model_copy(update={"criterion": scores.criterion, "unit": scores.unit, "cost": cost})
+    return plan.model_copy(update={"repair": None})
+
+
+def check_spread(config: PruneConfig, team: Team) -> None:
+    """Raise ConfigError for what needs all weights of the model on one device."""
+    for key, idle in (("criterion", config.criterion != "taylor"), ("repair", config.repair == "none"),
+                      ("measure_speed", not config.measure_speed)):  # fmt: skip
+        if not idle:
+            raise ConfigError(
+                f"prune.{key}: {getattr(config, key)!r} needs the whole model on one device; "
+                "choose another, or model.device_map=none"
+            )
+    if team.size > 1:
+        raise ConfigError(
+            f"model.device_map: one process spreads the model, {team.size} were started; use either"
+        )
 
 
 def _check_tasks(config: PruneConfig) -> None:
-    for key, suite in (("simple_tasks", config.simple_tasks), ("complex_tasks", config.complex_tasks)):
+    for key, known in (("simple_tasks", TASKS), ("complex_tasks", TASKS), ("depth_tasks", DIALS)):
+        suite, said = getattr(config, key), f"known tasks: {', '.join(known)}"
         if not suite:
-            raise ConfigError(f"prune.{key}: empty; known tasks: {', '.join(TASKS)}")
+            raise ConfigError(f"prune.{key}: empty; {said}")
         for task in suite:
-            if task not in TASKS:
-                raise ConfigError(f"prune.{key}: unknown task {task!r}; known tasks: {', '.join(TASKS)}")
-
-
-def check_cached(model: Any, saved: Any) -> None:
-    """Raise SurgeryError if the cut model cannot generate with its KV cache though the original can.
-
-    A hybrid stack that lost all its full-attention blocks computes rightly and cannot generate.
-    """
-    if cache_error(model):
-        return
-    if reason := cache_error(saved):
-        raise SurgeryError(
-            f"{type(saved).__name__}: the cut model cannot use its KV cache: {reason}; keep other blocks"
-        )
-
-
-@torch.no_grad()
-def cache_error(model: Any) -> str:
-    """Why cached and uncached logits of a model do not agree; "" if they do."""
-    vocabulary = model.config.get_text_config(decoder=True).vocab_size
-    ids = (torch.arange(3, 19, device=model.device) % vocabulary)[None]
-    whole = model(ids, use_cache=False).logits[:, -1].double()
-    try:
-        cache = model(ids[:, :-1], use_cache=True).past_key_values
-        step = model(ids[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1].double()
-    except (RuntimeError, IndexError, ValueError, AttributeError, TypeError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
-    worst = (step - whole).abs().max().item()
-    agree = worst <= TOLERANCE[model.dtype] * max(1.0, whole.abs().max().item())
-    return "" if agree else f"its logits differ by {worst:.2g}"
-
-
-def _export(
-    model: Any,
-    tokenizer: Any,
-    source: Source,
-    plan: Plan,
-    folder: Path,
-    *,
-    seen: tuple[str, ...],
-    trust: bool,
-) -> None:
-    """Cut the weights as they are stored (not as they were computed with), save, and check what was saved."""
-    stored = load_model(source.folder, dtype="auto", trust_remote_code=trust)
-    with new_folder(folder) as unfinished:
-        save_model(keep_blocks(stored, plan.keep), tokenizer, unfinished)
-        del stored
-        saved = load_model(unfinished, dtype=model.dtype, device=model.device, trust_remote_code=trust)
-        worst = check_surgery(model, saved, plan.keep)
-        check_cached(model, saved)
-        lineage = Lineage(
-            base=source.name,
-            revision=source.revision,
-            base_weights_sha256=weights_sha256(source.folder),
-            weights_sha256=weights_sha256(unfinished),
-            depth=plan.depth,
-            keep=plan.keep,
-            code=code_version(),
-            calibration_items=seen,
-        )
-        lineage.write(unfinished)
-        write_card(unfinished, plan)
-    log.info("saved %s; largest difference of a logit from the skipped original: %.1e", folder, worst)
-    if len(plan.drop) > plan.depth / 3:
-        log.warning("warning: %d of %d blocks dropped; more than a third is not known to heal on reasoning",
-                    len(plan.drop), plan.depth)  # fmt: skip
+            if task not in known:
+                raise ConfigError(f"prune.{key}: unknown task {task!r}; {said}")

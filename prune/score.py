@@ -1,111 +1,127 @@
-"""Calibration items -> Scores: a criterion over simple and complex items, batch by batch, resumable."""
+"""Calibration items -> Scores: a criterion over all items, batch by batch, resumable."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastpath.blocks import find_blocks
-from fastpath.bootstrap import bootstrap_ratio
 from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
-from fastpath.items.catalog import generate
 from fastpath.items.item import Item
 from fastpath.plan import Column, Scores
 from fastpath.progress import progress
-from fastpath.runs import step
-from prune.criteria import CRITERIA, Criterion, Part, spans
+from fastpath.runs import read_json, step
+from fastpath.team import Team
+from prune.calibration import answered, calibration_items, dial_items
+from prune.columns import Measured, depth_columns, halvings_of, ratio_column, suite_columns
+from prune.criteria import CRITERIA, spans
+from prune.part import Part
+from prune.share import share_parts
+from prune.sink import find_sink
 
 log = logging.getLogger("fastpath")
+SINK_ITEMS = 8
 
 
-def calibration_items(config: PruneConfig, *, seed: int) -> tuple[list[Item], list[Item]]:
-    """(simple, complex) items of the calibration split: other templates, names and seeds than evaluation."""
+def score_blocks(
+    model: Any,
+    tokenizer: Any,
+    config: PruneConfig,
+    *,
+    seed: int,
+    weights: str,
+    folder: Path,
+    team: Team | None = None,
+) -> Scores:
+    """The cost of every block on simple, complex and depth-dial items, with 95 % bootstrap intervals.
 
-    def of(tasks: Sequence[str]) -> list[Item]:
-        made = [generate(t, split="calibration", seed=seed, num_items=config.items_per_task) for t in tasks]
-        return [item for items in made for item in items]
-
-    return of(config.simple_tasks), of(config.complex_tasks)
-
-
-def score_blocks(model: Any, tokenizer: Any, config: PruneConfig, *, seed: int, folder: Path) -> Scores:
-    """The cost of every block on simple and on complex calibration items, with 95 % bootstrap intervals.
-
-    Every finished batch is kept in FOLDER/scores/, so that a killed run goes on there.
+    `weights` is the digest of the model's. Every finished batch is kept in FOLDER/scores/, so that a
+    killed run goes on there. The processes of `team` share the batches.
     """
-    criterion = CRITERIA[config.criterion]
-    depth = len(find_blocks(model)[1])
-    suites = dict(zip(("simple", "complex"), calibration_items(config, seed=seed), strict=True))
-    batches = {
-        name: item_batches(i, tokenizer, batch_tokens=config.batch_tokens) for name, i in suites.items()
-    }
-    total = sum(batch.ids.numel() for of_suite in batches.values() for batch in of_suite)
-    sums = {}
-    if kept := len(list(folder.glob("scores/*.json"))):
-        log.info("going on: %d of %d batches are scored", kept, sum(map(len, batches.values())))
-    with progress(f"scoring {depth} blocks by {config.criterion}", total) as advance:
-        for name, items in suites.items():
-            parts = []
-            for number, batch in enumerate(batches[name]):
-                part = step(folder, f"scores/{name}-{number:04d}.json", _scored(criterion, model, batch))
-                parts.append(Part(**part))
-                advance(batch.ids.numel())
-            sums[name] = _joined(parts, len(items))
-    columns = _columns(suites, sums, criterion=criterion, depth=depth, seed=seed)
-    return Scores(criterion=config.criterion, unit=criterion.unit, depth=depth, **columns)
+    criterion, depth = CRITERIA[config.criterion], len(find_blocks(model)[1])
+    simple, both = calibration_items(config, seed=seed)
+    both = answered(model, tokenizer, both, config, weights=weights, folder=folder)
+    dials = dial_items(config, seed=seed)
+    items = [*simple, *both, *dials]
+    suite_of = np.repeat(["simple", "complex", "depth"], [len(simple), len(both), len(dials)])
+    halvings = halvings_of(items, seed=seed)
+    batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
+    stream_bytes = int(config.stream_gib * 2**30)
+    function = criterion.ready(model, batches, halvings[0], folder / "scores", stream_bytes=stream_bytes)
+    # What was fitted is large: it stays in the first process, and its batches too.
+    together = team if team is not None and criterion.fit is None else Team()
+    what = f"scoring {depth} blocks by {config.criterion}"
+    parts = _measured(model, batches, function, what, folder, team=together)
+    sums, tokens, without_first = _joined(parts, len(items))
+    columns: dict[str, Column] = {}
+    simple_spans: list[list[float]] = []
+    if criterion.spans:
+        every_span, of_simple = spans(depth), suite_of == "simple"
+        costs = sums[of_simple].sum(0) / tokens[of_simple].sum()
+        simple_spans = _by_start(costs, every_span, depth)
+        sums = sums[:, [every_span.index((i, i + 1)) for i in range(depth)]]
+    if without_first is not None:
+        rest = Measured(items, without_first, tokens - 1, halvings).where(suite_of == "simple")
+        columns["simple_without_first"] = ratio_column(rest, seed=seed)
+    every_item = Measured(items, sums, tokens, halvings)
+    suites = {name: every_item.where(suite_of == name) for name in ("simple", "complex", "depth")}
+    columns |= suite_columns(suites["simple"], suites["complex"], seed=seed)
+    columns |= depth_columns(suites["depth"], seed=seed)
+    return Scores(
+        criterion=config.criterion,
+        unit=criterion.unit,
+        depth=depth,
+        ranked_by=criterion.ranked_by,
+        sink=find_sink(model, [batch.to(model.device) for batch in _sample(simple, tokenizer, config)]),
+        simple_spans=tuple(map(tuple, simple_spans)),
+        **columns,
+    )
 
 
-def _scored(criterion: Criterion, model: Any, batch: Batch) -> Any:
-    return lambda: asdict(criterion.function(model, batch.to(model.device)))
+def _measured(
+    model: Any,
+    batches: Sequence[Batch],
+    function: Callable[[Any, Batch], Part],
+    what: str,
+    folder: Path,
+    *,
+    team: Team,
+) -> list[Part]:
+    """What each batch adds, read back where it is known; as many at once as there are processes."""
+    files = [f"scores/batch-{number:04d}.json" for number in range(len(batches))]
+    missing = [number for number, file in enumerate(files) if not (folder / file).exists()]
+    if kept := len(batches) - len(missing):
+        log.info("going on: %d of %d batches are scored", kept, len(batches))
+    with progress(what, sum(batches[number].ids.numel() for number in missing)) as advance:
+        for start in range(0, len(missing), team.size):
+            numbers = missing[start : start + team.size]
+            some = [batches[number] for number in numbers]
+            for number, part in zip(numbers, share_parts(model, function, some, team), strict=True):
+                step(folder, files[number], partial(asdict, part))
+                advance(batches[number].ids.numel())
+    return [Part(**read_json(folder / file)) for file in files]
 
 
-def _joined(parts: Sequence[Part], num_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """(num_items, columns) sums and (num_items,) tokens in the order of the items."""
+def _sample(items: Sequence[Item], tokenizer: Any, config: PruneConfig) -> list[Batch]:
+    """A few items of all tasks: the sink is the model's, not the items'."""
+    some = items[:: max(1, len(items) // SINK_ITEMS)]
+    return item_batches(some, tokenizer, batch_tokens=config.batch_tokens)
+
+
+def _joined(parts: Sequence[Part], num_items: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """(num_items, columns) sums, (num_items,) tokens and the sums without the first token, in item order."""
     sums = np.empty((num_items, len(parts[0].sums[0])))
-    tokens = np.empty(num_items)
+    tokens, without_first = np.empty(num_items), np.empty_like(sums)
     for part in parts:
         sums[part.index], tokens[part.index] = part.sums, part.tokens
-    return sums, tokens
-
-
-def _columns(
-    suites: dict[str, list[Item]],
-    sums: dict[str, tuple[np.ndarray, np.ndarray]],
-    *,
-    criterion: Criterion,
-    depth: int,
-    seed: int,
-) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    every_span = spans(depth)
-    draws = {}
-    for name, items in suites.items():
-        values, tokens = sums[name]
-        if criterion.spans:
-            span_costs = values.sum(0) / tokens.sum()
-            if name == "simple":
-                out["simple_spans"] = _by_start(span_costs, every_span, depth)
-            values = values[:, [every_span.index((i, i + 1)) for i in range(depth)]]
-        clusters = [f"{item.task}/{item.template}" for item in items]
-        cost, draws[name] = bootstrap_ratio(values, tokens, clusters=clusters, seed=seed)
-        out[name] = _column(cost, draws[name], items=len(items), tokens=int(tokens.sum()))
-        draws[f"{name}_cost"] = cost
-    out["reasoning"] = _column(
-        draws["complex_cost"] - draws["simple_cost"],
-        draws["complex"] - draws["simple"],  # the two suites are resampled independently
-        items=sum(map(len, suites.values())),
-        tokens=out["simple"].tokens + out["complex"].tokens,
-    )
-    return out
-
-
-def _column(cost: np.ndarray, draws: np.ndarray, *, items: int, tokens: int) -> Column:
-    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
-    return Column(items=items, tokens=tokens, cost=tuple(cost), low=tuple(low), high=tuple(high))
+        if part.without_first:
+            without_first[part.index] = part.without_first
+    return sums, tokens, without_first if parts[0].without_first else None
 
 
 def _by_start(costs: np.ndarray, every_span: list[tuple[int, int]], depth: int) -> list[list[float]]:

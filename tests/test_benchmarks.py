@@ -1,8 +1,17 @@
 """The benchmarks read every shipped task; what they measure is not for a test to say."""
 
-from tiny import byte_tokenizer
+import json
+import sys
 
+import numpy as np
+import pytest
+from tiny import byte_tokenizer, write_tiny
+
+from benchmarks import plans
+from benchmarks.big_model import watched
 from benchmarks.eval_speed import _first, right, shipped_tasks
+from benchmarks.held_out import continuations, worked_item
+from benchmarks.plan_tables import difference
 
 
 def test_shipped_tasks_are_of_every_kind_and_know_what_is_right():
@@ -14,3 +23,56 @@ def test_shipped_tasks_are_of_every_kind_and_know_what_is_right():
         first = _first(task)
         answers = ["7"] * len(first.pairs) if task.kind == "generation" else [(-1.0, True)] * len(first.pairs)
         assert len(right(first, answers)) in (1, len(first.pairs))
+
+
+def test_the_memory_of_every_phase_is_seen(tmp_path):
+    code = """
+import pathlib, sys, time
+for name in ("scores.json", "frontier.json", "DONE"):
+    held = b"x" * (200 * 2**20 if name == "frontier.json" else 1)
+    time.sleep(1.0)
+    pathlib.Path(sys.argv[1], name).touch()
+time.sleep(1.0)
+"""
+    phases = watched([sys.executable, "-c", code, str(tmp_path)], tmp_path, log=tmp_path / "log.txt")
+    assert list(phases) == ["score", "search", "export"]
+    peaks = [facts["peak_anonymous_gib"] for facts in phases.values()]
+    assert 0.19 < peaks[1] < 0.4 and peaks[0] < 0.1
+    assert all(facts["peak_rss_gib"] >= facts["peak_anonymous_gib"] for facts in phases.values())
+
+
+def test_plans_are_compared_on_families_that_they_have_not_seen(tmp_path, capsys, monkeypatch):
+    model = write_tiny(tmp_path / "m", depth=4)
+    methods = ["cosine_lowest", "angular_span", "ablation_lowest", "ablation_evolution"]
+    command = ["plans.py", "--model", str(model), "--methods", *methods, "--drops", "1", "2", "--items", "2",
+               "--held-out", "4", "--out", str(tmp_path / "plans"), "--suites", str(tmp_path)]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", command)
+    assert plans.main() == 0
+    first = capsys.readouterr().out.splitlines()
+    facts = json.loads(first[-1])
+    assert facts["drops"]["2"].keys() == {*methods, "default"}
+    row = facts["drops"]["2"]["default"]
+    assert {"simple_accuracy", "complex_accuracy", "simple_nats", "complex_nats"} <= row.keys()
+    assert facts["drops"]["2"]["cosine_lowest"]["simple_over_block_influence"] == [0.0, 0.0, 0.0]
+    for fold, calibrated in plans.FOLDS.items():
+        asked = {file.name.split("-")[1] for file in (tmp_path / "plans" / f"{fold}-2").glob("answers-*")}
+        assert asked and not asked & set(calibrated)
+    assert plans.main() == 0  # everything is known: the same again, and nothing is asked
+    again = capsys.readouterr().out.splitlines()
+    assert json.loads(again[-1])["drops"] == facts["drops"]
+    assert not [line for line in again if "models," in line]
+
+
+def test_difference_widens_with_families_that_disagree():
+    alike = difference([np.full(20, 0.1)] * 5)
+    assert alike == pytest.approx([0.1, 0.1, 0.1])
+    mean, low, high = difference([np.full(20, value) for value in (-0.3, 0.5, -0.3, 0.5)])
+    assert mean == pytest.approx(0.1) and low < -0.2 and high > 0.4
+
+
+def test_steps_of_gsm8k_are_the_computed_results():
+    row = {"id": "x", "question": "How many?", "cot": "He has 3*4=12 apples.\nCost: 2 + 1 = $1,003 in all."}
+    item = worked_item(row)
+    assert [item.answer[a:b] for a, b in item.steps] == ["12", "1,003"]
+    context, step = continuations(item)[1]
+    assert (context + step).endswith("2 + 1 = $1,003") and step == "1,003"

@@ -169,7 +169,7 @@ def test_items_seen_in_calibration_never_score(finished, tmp_path, capsys):
     run, recipe = copy_of(finished, tmp_path)
     shutil.rmtree(run / "eval")
     lineage = read_json(run / "prune/model/lineage.json")
-    assert len(lineage["calibration_items"]) == 16
+    assert len(lineage["calibration_items"]) == 16 + 10 + 16, "scored, of a dial, of the frontier"
     first = json.loads((finished[0] / "eval/items.jsonl").read_text().splitlines()[0])["id"]
     (run / "prune/model/lineage.json").write_text(json.dumps(lineage | {"calibration_items": [first]}))
     assert run_stage("eval", recipe) == 2

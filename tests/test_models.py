@@ -233,6 +233,15 @@ def test_lineage_survives_its_file(tmp_path):
     assert Lineage.read(Path(tmp_path)) == lineage
 
 
+def test_lineage_of_a_folder_older_than_repairs_says_that_there_was_none(tmp_path):
+    lineage = Lineage("a/b", "main", "0", "1", 6, (0, 2), "fastpath 0.1.0", ("a",), repair="linear")
+    lineage.write(tmp_path)
+    data = json.loads((tmp_path / "lineage.json").read_text())
+    assert data.pop("repair") == "linear"
+    (tmp_path / "lineage.json").write_text(json.dumps(data))
+    assert Lineage.read(tmp_path).repair == "none"
+
+
 def test_folder_without_a_tokenizer_says_what_it_lacks(tmp_path):
     tiny_llama().save_pretrained(tmp_path / "m")
     with pytest.raises(ModelError, match=r"no usable tokenizer: the folder holds no tokenizer.json"):

@@ -8,11 +8,13 @@ from tiny import byte_tokenizer, tiny_llama
 
 from eval.harness import evaluate_task, load_suites
 from eval.panel import Panel, is_cut_of, unhealed_cuts
-from eval.team import Team
 from fastpath.blocks import keep_blocks
 from fastpath.config import EvalConfig
 from fastpath.models import Lineage
 from fastpath.sources import Source
+from fastpath.team import Team
+from fastpath.writers import find_writers, transformed
+from prune.repair import put
 
 KEEP = (0, 1, 2, 4, 5)
 
@@ -51,13 +53,24 @@ def test_only_the_very_weights_of_the_base_ride_on_it(zoo):
     assert not is_cut_of(base, healed, KEEP)
 
 
+def test_repaired_cut_does_not_ride_on_the_base(zoo):
+    """Its folded weights are no block of the base: it must answer alone."""
+    base, cut = zoo.models["base"], zoo.models["fast"]
+    writer = find_writers(cut)[2].found[0]
+    weights = {f"model.layers.2.{k}": v for k, v in transformed(writer, 1.5 * torch.eye(32)).items()}
+    assert is_cut_of(base, cut, KEEP)
+    put(cut, weights)
+    assert not is_cut_of(base, cut, KEEP)
+    assert unhealed_cuts(zoo) == {"base": ()}
+
+
 def test_each_model_answers_together_as_it_does_alone(zoo):
     config = EvalConfig(
         items_per_task=4, simple=("fastpath_doc_type",), complex=("fastpath_worked",), depth=()
     )
     suites = load_suites(config, seed=0)
     tasks = {name: task for suite in suites.values() for name, task in suite.items()}
-    panel = Panel(zoo, config, team=Team(torch.device("cpu")))
+    panel = Panel(zoo, config, team=Team())
     for task in tasks.values():
         done = []
         together = panel.lms(task, list(zoo.models), done.append)

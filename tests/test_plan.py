@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from fastpath.errors import RunError
 from fastpath.plan import Column, Plan, Scores, read_plan, spans_of
 
-FACTS = {"criterion": "cosine", "chooser": "lowest", "simple_cost": 0.1, "unit": "1 - cosine"}
+FACTS = {"criterion": "cosine", "chooser": "lowest", "cost": 0.1, "unit": "1 - cosine"}
+COLUMNS = ("simple", "complex", "reasoning", "depth_slope", "deepest")
 
 
 def plan(keep, depth=6):
@@ -43,7 +44,7 @@ def test_plan_spoilt_by_hand_is_named(tmp_path):
 def test_scores_have_one_cost_a_block():
     column = Column(items=1, tokens=1, cost=(0.0,), low=(0.0,), high=(0.0,))
     with pytest.raises(ValidationError, match="one cost for each of 2 blocks"):
-        Scores(criterion="cosine", unit="u", depth=2, simple=column, complex=column, reasoning=column)
+        Scores(criterion="cosine", unit="u", depth=2, **dict.fromkeys(COLUMNS, column))
 
 
 @pytest.mark.parametrize(("drop", "spans"), [((), []), ((3,), [(3, 4)]), ((3, 4, 5, 9), [(3, 6), (9, 10)])])

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 from tiny import run_stage, write_tiny
 
+from fastpath.plan import read_plan
+from fastpath.recipe_file import load_recipe
+
 CONFIGS = Path(__file__).parents[1] / "configs"
 # The items of hub-suites are on the hub: test_dry_run.py reads it.
 OFFLINE = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "hub-suites.yaml"})
 SMALL = [
     "prune.items_per_task=2",
+    "prune.items_per_level=2",
     "eval.items_per_task=2",
     "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",
@@ -22,3 +26,11 @@ def test_recipe_runs_end_to_end_on_a_tiny_model(recipe, tmp_path):
     assert run_stage("prune", recipe, *overrides) == 0
     assert run_stage("eval", recipe, *overrides) == 0
     assert (tmp_path / "run/eval/report.html").exists()
+
+
+def test_the_plan_beside_a_recipe_can_be_cut():
+    recipe = load_recipe(
+        CONFIGS / "smollm2-135m.yaml",
+        ["prune.drop=null", f"prune.plan={CONFIGS / 'smollm2-135m-plan.json'}"],
+    )
+    assert read_plan(Path(recipe.prune.plan)).drop == (12, 14, 26)

@@ -1,4 +1,4 @@
-"""`accelerate launch -m eval`: two processes write what one writes."""
+"""`accelerate launch -m prune`, `-m eval`: two processes write what one writes."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import run_stage, write_recipe, write_tiny
 
 from fastpath.runs import read_json
@@ -20,17 +21,16 @@ LAUNCH = [
     "--nproc_per_node",
     "2",
     "-m",
-    "eval",
 ]
 QUICK = {"criterion": "cosine"}
 TASKS = {"complex": ["fastpath_worked", "fastpath_arithmetic_written"], "items_per_task": 5}
 
 
-def launched(*arguments):
+def launched(stage, *arguments):
     """Two processes on CPU (gloo), which accelerate's own launcher only starts where there are two GPUs."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     given = os.environ | {"PYTHONPATH": path, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [*LAUNCH, "--config", *map(str, arguments)]
+    command = [*LAUNCH, stage, "--config", *map(str, arguments)]
     return subprocess.run(command, env=given, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -48,7 +48,7 @@ def test_two_processes_write_what_one_writes(tmp_path):
     model = write_tiny(tmp_path / "model")
     recipe = write_recipe(tmp_path / "r.yaml", model=model, out=tmp_path / "run", prune=QUICK, eval=TASKS)
     assert run_stage("prune", recipe) == 0
-    done = launched(recipe)
+    done = launched("eval", recipe)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1])["stage"] == "eval", "only the first process prints"
     assert done.stdout.count('"stage"') == 1
@@ -62,8 +62,63 @@ def test_two_processes_write_what_one_writes(tmp_path):
     ]
     assert [plain(json.loads(row)) for row in rows[0]] == [plain(json.loads(row)) for row in rows[1]]
 
-    again = launched(recipe)
+    again = launched("eval", recipe)
     assert again.returncode == 0 and "already done" in again.stderr, "the helpers are sent home at once"
+
+
+PRUNED = ("scores.json", "frontier.json", "plan.json")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"criterion": "ablation", "chooser": "lowest"},
+        {"criterion": "linear", "chooser": "greedy"},
+        {"criterion": "cosine", "chooser": "evolution", "complex_weight": 1.0, "generations": 2},
+    ],
+    ids=lambda choice: choice["chooser"],
+)
+def test_two_processes_prune_as_one_does(tmp_path, choice):
+    """Bit for bit: the same batches, whoever computes them. Streams that do not fit change nothing."""
+    torch.set_num_threads(1)  # as the processes of a launcher
+    model = write_tiny(tmp_path / "model")
+    own = choice | {"batch_tokens": 600, "stream_gib": 0.0005}
+    recipe = write_recipe(tmp_path / "r.yaml", model=model, out=tmp_path / "run", prune=own)
+    done = launched("prune", recipe)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count('"stage"') == 1, "only the first process prints"
+    folder = tmp_path / "run/prune"
+    kept = len(list(folder.glob("scores/batch-*.json")))
+    assert kept > 2
+    folder.rename(tmp_path / "two")
+    assert run_stage("prune", recipe) == 0
+    for name in PRUNED:
+        assert read_json(folder / name) == read_json(tmp_path / "two" / name), name
+    assert sorted(p.name for p in folder.glob("search/*")) == sorted(
+        p.name for p in (tmp_path / "two").glob("search/*")
+    )
+    for path in folder.glob("search/*.json"):
+        assert read_json(path) == read_json(tmp_path / "two/search" / path.name)
+
+    again = launched("prune", recipe)
+    assert again.returncode == 0 and "already done" in again.stderr, "the helpers are sent home at once"
+    for name in ("DONE", "frontier.json", "plan.json", "scores/batch-0001.json", "scores.json"):
+        (folder / name).unlink()
+    going_on = launched("prune", recipe)
+    assert going_on.returncode == 0 and f"going on: {kept - 1} of {kept} batches" in going_on.stderr
+    for name in PRUNED:
+        assert read_json(folder / name) == read_json(tmp_path / "two" / name), name
+
+
+@pytest.mark.slow
+def test_a_given_plan_sends_the_helpers_home(tmp_path):
+    model = write_tiny(tmp_path / "model")
+    recipe = write_recipe(tmp_path / "r.yaml", model=model, out=tmp_path / "run")
+    assert run_stage("prune", recipe) == 0
+    given = f"prune.plan={tmp_path / 'run/prune/plan.json'}"
+    done = launched("prune", recipe, given, "prune.drop=null", f"out={tmp_path / 'given'}")
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
@@ -72,7 +127,7 @@ def test_two_processes_refuse_a_task_of_one_item(tmp_path):
     model = write_tiny(tmp_path / "model")
     recipe = write_recipe(tmp_path / "r.yaml", model=model, out=tmp_path / "run", prune=QUICK, eval=few)
     assert run_stage("prune", recipe) == 0
-    done = launched(recipe)
+    done = launched("eval", recipe)
     assert done.returncode != 0
     assert "error: fastpath_doc_type: 1 items are too few for 2 processes" in done.stderr
 
@@ -111,7 +166,7 @@ def test_a_task_that_fails_in_one_process_ends_them_all(tmp_path, rank):
     own = {"simple": ["faulty"], "complex": ["fastpath_chain"], "depth": [], "items_per_task": 4,
            "include_path": [str(tmp_path / "tasks")], "variants": {"same": str(model)}}  # fmt: skip
     recipe = write_recipe(tmp_path / "r.yaml", model=model, out=tmp_path / "run", eval=own)
-    done = launched(recipe)
+    done = launched("eval", recipe)
     assert done.returncode != 0
     assert "no score for this one" in done.stderr
     assert not (tmp_path / "run/eval/results.json").exists()

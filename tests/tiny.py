@@ -52,8 +52,9 @@ def write_tiny(folder: Path, **changes) -> Path:
 def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None = None, **sections) -> Path:
     """A small recipe: two tasks a suite, few items."""
     small = {
-        "drop": 2, "items_per_task": 4,
+        "drop": 2, "items_per_task": 4, "chooser": "lowest",
         "simple_tasks": ["doc_type", "one_hop"], "complex_tasks": ["arithmetic", "worked"],
+        "depth_tasks": ["counter"], "items_per_level": 2,
     } | (prune or {})  # fmt: skip
     evaluation = {
         "simple": ["fastpath_doc_type"], "complex": ["fastpath_arithmetic", "fastpath_worked"],

@@ -55,6 +55,9 @@ TASKS: dict[str, Task] = {
     "tiny_sums": Task(suite="depth", make=tiny_sums, ks=tuple(range(MAX_LINKS + 1))),
 }
 
+DIALS = ("chain", *(name for name, task in TASKS.items() if task.suite == "depth"))
+"""Tasks whose levels k differ in nothing but the number of dependent steps."""
+
 
 def generate(task: str, *, split: str, seed: int, num_items: int, k: int | None = None) -> list[Item]:
     """The first `num_items` distinct items of a task: item i depends on (task, split, seed, i, k) alone.

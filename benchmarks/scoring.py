@@ -1,0 +1,259 @@
+"""How much faster blocks are scored than the naive way: `python benchmarks/scoring.py`.
+
+On SmolLM2-135M-Instruct and on a 16-block model made on the spot, both sides in alternation on the same
+batches without a cache: a table of ratios of medians, and one JSON line with the worse model of each.
+
+naive: a whole forward for every drop set, its blocks skipped by a hook, logits at every position.
+naive, our head: the same with the head at the answer positions only, as fastpath/nll.py does it.
+limit: the ratio of the floating point operations of both sides, counted by torch as they run.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from fastpath.ablations import Ablations
+from fastpath.blocks import skipping
+from fastpath.cli import guarded
+from fastpath.data import Batch, item_batches
+from fastpath.env import describe_environment, peak_bytes, reset_peak_bytes, used_bytes
+from fastpath.items.catalog import TASKS, generate
+from fastpath.models import load_model, load_tokenizer
+from fastpath.nll import answer_nll, predicting, token_nats
+from fastpath.sources import locate
+from prune.criteria import CRITERIA
+from prune.race import Objective
+from prune.search import Drop, greedy
+
+EMBEDDED = "embedded:smollm2-135m-instruct"
+SIMPLE = [name for name, task in TASKS.items() if task.suite == "simple"]
+ONE_PASS = ("cosine", "norm_ratio", "angular")
+BATCH_TOKENS = 128
+"""Four batches, about as many as a recipe's 80 simple items make of 1,024 tokens."""
+BUDGET = 2**28
+"""Bytes of streams that may be held."""
+
+
+def made_up(vocabulary: int) -> Any:
+    """A random Llama of 16 blocks."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary, tie_word_embeddings=True, hidden_size=512, intermediate_size=1408,
+        num_hidden_layers=16, num_attention_heads=8, num_key_value_heads=4, initializer_range=0.1,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def items_of(num: int) -> list:
+    """`num` calibration items of each simple task."""
+    return [i for t in SIMPLE for i in generate(t, split="calibration", seed=0, num_items=num)]
+
+
+def num_answer_tokens(batches: Sequence[Batch]) -> int:
+    """What a cost is divided by."""
+    return sum(int(b.answer.sum()) for b in batches)
+
+
+@torch.no_grad()
+def naive_nats(model: Any, batch: Batch) -> np.ndarray:
+    """(sequences,) summed nats of the answers, from the logits of all positions."""
+    at_BT = predicting(batch.answer)
+    nats_N, _ = token_nats(model(**batch.inputs, use_cache=False).logits[at_BT], batch.ids[batch.answer])
+    return np.bincount(at_BT.nonzero()[:, 0].numpy(), nats_N.numpy(), minlength=len(at_BT))
+
+
+def lean_nats(model: Any, batch: Batch) -> np.ndarray:
+    """The same with the head at the answer positions only."""
+    return answer_nll(model, batch).nats.numpy()
+
+
+def naive_gains(model: Any, batches: Sequence[Batch], drops: Sequence[Drop], nats_of: Any) -> np.ndarray:
+    """(drop sets, items) of summed nats over the base: a whole forward for each, and one for the base."""
+    out = np.empty((len(drops), sum(len(b.index) for b in batches)))
+    for batch in batches:
+        base = nats_of(model, batch)
+        for row, drop in enumerate(drops):
+            with skipping(model, drop):
+                out[row, list(batch.index)] = nats_of(model, batch) - base
+    return out
+
+
+def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Median seconds and last result of each side; who goes first rotates."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    results: dict[str, Any] = {}
+    for turn in range(repeats):
+        names = list(sides)
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            results[name] = sides[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}, results
+
+
+def flops(work: Callable[[], Any]) -> int:
+    """Floating point operations of matrix products and attention while `work` runs."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def ablation(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, float]:
+    """All single blocks: naive, naive with our head, ours."""
+    depth, held = len(model.model.layers), []
+    drops = [Drop({i}) for i in range(depth)]
+
+    def ours() -> np.ndarray:
+        ablations = Ablations(model, batches, device_bytes=BUDGET)
+        gains = ablations.gains(drops)
+        held.append(ablations.peak_stream_bytes)
+        return gains
+
+    sides: dict[str, Callable[[], np.ndarray]] = {
+        "naive": lambda: naive_gains(model, batches, drops, naive_nats),
+        "lean": lambda: naive_gains(model, batches, drops, lean_nats),
+        "ours": ours,
+    }
+    ours()  # warm-up, and its memory
+    reset_peak_bytes(model.device)
+    before = used_bytes(model.device)
+    ours()
+    grown = peak_bytes(model.device) - before
+    seconds, results = alternate(sides, repeats)
+    cost = {side: gains.sum(1) / num_answer_tokens(batches) for side, gains in results.items()}
+    # A naive pass is like any other.
+    one_each = flops(lambda: [naive_nats(model, batch) for batch in batches])
+    limit = (depth + 1) * one_each / flops(ours)
+    speedup = seconds["naive"] / seconds["ours"]
+    return {
+        "naive_seconds": seconds["naive"],
+        "seconds": seconds["ours"],
+        "ablation_speedup": speedup,
+        "ablation_speedup_same_head": seconds["lean"] / seconds["ours"],
+        "ablation_flop_limit": limit,
+        "ablation_over_limit": speedup / limit,
+        "ablation_max_abs_diff_nats": float(np.abs(cost["naive"] - cost["ours"]).max()),
+        "ablation_max_abs_diff_nats_item": float(np.abs(results["naive"] - results["ours"]).max()),
+        "ablation_max_abs_diff_nats_same_head": float(np.abs(results["lean"] - results["ours"]).max()),
+        "stream_bytes": max(held),
+        "stream_budget_bytes": BUDGET,
+        "peak_growth_bytes": grown,
+    }
+
+
+def one_pass(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, float]:
+    """The criteria that take one pass beside a bare forward of the blocks."""
+
+    @torch.no_grad()
+    def bare() -> None:
+        for batch in batches:
+            model.base_model(**batch.inputs, use_cache=False)
+
+    def score(name: str) -> None:
+        for batch in batches:
+            CRITERIA[name].function(model, batch)
+
+    sides = {"bare": bare} | {name: partial(score, name) for name in ONE_PASS}
+    alternate(sides, 1)  # warm-up
+    seconds, _ = alternate(sides, 4 * repeats + 1)
+    ratios = {f"{name}_over_forward": seconds[name] / seconds["bare"] for name in ONE_PASS}
+    return {"onepass_over_forward": max(ratios.values()), **ratios}
+
+
+def greedy_removal(model: Any, batches: list[Batch]) -> dict[str, Any]:
+    """A third of the blocks, one after the other, all others scored again each time: once on each side."""
+    depth = len(model.model.layers)
+
+    def naive(drops: list[Drop], _: int) -> list[float]:
+        gains = naive_gains(model, batches, drops, naive_nats)
+        return (gains.sum(1) / num_answer_tokens(batches)).tolist()
+
+    def ours() -> Any:
+        objective = Objective([(Ablations(model, batches, device_bytes=BUDGET), 1.0)])
+        return greedy(objective.costs, range(depth), depth // 3)
+
+    sides = {"naive": lambda: greedy(naive, range(depth), depth // 3), "ours": ours}
+    seconds, results = alternate(sides, 1)
+    return {
+        "greedy_naive_seconds": seconds["naive"],
+        "greedy_seconds": seconds["ours"],
+        "greedy_speedup": seconds["naive"] / seconds["ours"],
+        "greedy_same_plan": [f.drop for f in results["naive"]] == [f.drop for f in results["ours"]],
+        "greedy_drop": list(results["ours"][-1].drop),
+    }
+
+
+def measure(name: str, model: Any, batches: list[Batch], *, repeats: int) -> dict[str, Any]:
+    """Every measurement of one model, printed."""
+    facts = ablation(model, batches, repeats=repeats)
+    facts |= one_pass(model, batches, repeats=repeats) | greedy_removal(model, batches)
+    print(f"\n{name}: {len(model.model.layers)} blocks, {sum(b.ids.numel() for b in batches)} tokens")
+    rows = [
+        ("ablation of all blocks, naive over ours", facts["ablation_speedup"], ">= 1.9"),
+        ("  the same, naive with our head", facts["ablation_speedup_same_head"], ""),
+        ("  limit by counted operations", facts["ablation_flop_limit"], ""),
+        ("  speedup over limit", facts["ablation_over_limit"], ">= 0.85"),
+        ("  largest difference of a cost (nats a token)", facts["ablation_max_abs_diff_nats"], "<= 1e-5"),
+        ("  of an item (nats)", facts["ablation_max_abs_diff_nats_item"], ""),
+        ("  of an item, naive with our head (nats)", facts["ablation_max_abs_diff_nats_same_head"], ""),
+        *((f"{name} over a bare forward", facts[f"{name}_over_forward"], "<= 1.10") for name in ONE_PASS),
+        ("greedy removal of a third, naive over ours", facts["greedy_speedup"], ">= 3"),
+        ("  same plan", facts["greedy_same_plan"], "True"),
+        ("streams held (MiB)", facts["stream_bytes"] / 2**20, f"<= {BUDGET / 2**20:.0f}"),
+        ("peak memory of scoring beside the model (MiB)", facts["peak_growth_bytes"] / 2**20, ""),
+    ]
+    for label, value, target in rows:
+        print(
+            f"  {label:48}{str(value) if isinstance(value, bool) else f'{value:.3g}':>10}  {target}",
+            flush=True,
+        )
+    return facts
+
+
+def main() -> int:
+    """Print the tables and one JSON line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--items", type=int, default=2, help="of each of 5 tasks; the small model: 3 times")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+
+    def work() -> None:
+        folder = locate(EMBEDDED).folder
+        tokenizer = load_tokenizer(folder)
+        models = {
+            EMBEDDED: (lambda: load_model(folder, dtype=torch.float32), options.items),
+            "made up": (lambda: made_up(len(tokenizer)), 3 * options.items),
+        }
+        facts = {}
+        for name, (make, num_items) in models.items():
+            batches = item_batches(items_of(num_items), tokenizer, batch_tokens=BATCH_TOKENS)
+            facts[name] = measure(name, make(), batches, repeats=options.repeats)
+        print(json.dumps({**worst(list(facts.values())), "models": facts, "env": describe_environment()}))
+
+    return guarded(work)
+
+
+def worst(models: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The claims, each as it is on the model where it holds least."""
+    low = ("ablation_speedup", "ablation_over_limit", "greedy_speedup", "greedy_same_plan")
+    high = ("ablation_max_abs_diff_nats", "onepass_over_forward")
+    return {key: min(m[key] for m in models) for key in low} | {
+        key: max(m[key] for m in models) for key in high
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""The base model's own worked answers: calibrating on a model's own decode tokens preserves its reasoning.
+
+RESP (arXiv 2512.02185) and RAC (arXiv 2509.12464) find so for other kinds of pruning.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig
+
+from fastpath.items.item import Item, digest
+from fastpath.progress import progress
+from fastpath.quiet import quiet
+from fastpath.runs import step
+
+log = logging.getLogger("fastpath")
+SETTINGS: dict[str, Any] = {"max_new_tokens": 512, "do_sample": False, "stop_strings": ["\nQuestion:"]}
+
+
+def with_own_answers(
+    model: Any, tokenizer: Any, items: Sequence[Item], *, weights: str, folder: Path
+) -> list[Item]:
+    """The items; a worked one carries the model's own greedy answer where that ends, and in the gold result.
+
+    All of that answer's tokens then count. Each answer is kept in FOLDER/self_answers/ under the digest of
+    prompt, `weights` (digest of the model's) and settings, so that a killed run goes on there.
+    """
+    out = list(items)
+    worked = [number for number, item in enumerate(items) if item.steps]
+    right = 0
+    with progress("the base writes its own answers", len(worked)) as advance:
+        for number in worked:
+            item = items[number]
+            key = digest(item.prompt, weights, json.dumps(SETTINGS, sort_keys=True), "2", length=32)
+            said = step(folder, f"self_answers/{key}.json", partial(_write, model, tokenizer, item))
+            if said["finished"] and ends_in_gold(item, said["answer"]):
+                out[number] = replace(item, answer=said["answer"], steps=((0, len(said["answer"])),))
+                right += 1
+            advance(1)
+    log.info(
+        "%d of %d worked items carry the base's own answer, the others the reference", right, len(worked)
+    )
+    return out
+
+
+def ends_in_gold(item: Item, answer: str) -> bool:
+    """Whether the last number of an answer is the result of the item's last step."""
+    start, end = item.steps[-1]
+    numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
+    return bool(numbers) and float(numbers[-1]) == float(item.answer[start:end])
+
+
+@torch.no_grad()
+def _write(model: Any, tokenizer: Any, item: Item) -> dict[str, Any]:
+    """What the model writes after the prompt, and whether it came to its end or the next question."""
+    inputs = tokenizer(item.prompt, return_tensors="pt").to(model.device)
+    end = model.generation_config.eos_token_id
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    with quiet():
+        made = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            generation_config=GenerationConfig(**SETTINGS, eos_token_id=end, pad_token_id=pad),
+            tokenizer=tokenizer,
+        )
+    written = made[0, inputs["input_ids"].shape[1] :]
+    text = tokenizer.decode(written, skip_special_tokens=True)
+    finished = len(written) < SETTINGS["max_new_tokens"]
+    return {"prompt": item.prompt, "answer": text.split("Question:")[0].strip(), "finished": finished}
