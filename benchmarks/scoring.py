@@ -42,8 +42,7 @@ from prune.search import Drop, greedy
 EMBEDDED = "embedded:smollm2-135m-instruct"
 SIMPLE = PruneConfig(drop=1).simple_tasks
 ONE_PASS = ("cosine", "norm_ratio", "angular")
-BATCH_TOKENS = 128
-"""Four batches, about as many as a recipe's 80 simple items make of 1,024 tokens."""
+BATCH_TOKENS = 256
 BUDGET = 2**28
 """Bytes of streams that may be held."""
 
@@ -183,7 +182,7 @@ def greedy_removal(model: Any, batches: list[Batch]) -> dict[str, Any]:
         return (gains.sum(1) / num_answer_tokens(batches)).tolist()
 
     def ours() -> Any:
-        objective = Objective([(Ablations(model, batches, device_bytes=BUDGET), 1.0)])
+        objective = Objective([(Ablations(model, batches, device_bytes=BUDGET, rounds=True), 1.0)])
         return greedy(objective.costs, range(depth), depth // 3)
 
     sides = {"naive": lambda: greedy(naive, range(depth), depth // 3), "ours": ours}

@@ -4,7 +4,8 @@ Skipping a block changes nothing before it. So the stream that enters a block de
 before it alone, its PREFIX, and the drop sets of one call form a tree of prefixes. The tree is walked depth
 first: every edge (one block on one stream) is computed once, and a stream is held while a later drop set
 branches off there. What is left is used by the next call: a greedy round computes nothing before the last
-change.
+change. With `rounds`, spare room holds streams of the drop sets themselves too: when a round has dropped
+block d, every other candidate i < d goes on from (nearly) d.
 """
 
 # B sequences of a batch, T tokens, D width
@@ -34,8 +35,9 @@ class Ablations:
 
     `device_bytes` bound the streams held where the model is, `host_bytes` those moved to host memory; results
     do not depend on either. What does not fit is computed again. `mine`: whether this process is ever asked
-    for a batch of this number. `read` runs the model on a batch and says what is wanted of each sequence; of
-    every batch it reads the whole model first.
+    for a batch of this number. `rounds`: the next call will ask for these drop sets with one more block.
+    `read` runs the model on a batch and says what is wanted of each sequence; of every batch it reads the
+    whole model first.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Ablations:
         device_bytes: int,
         host_bytes: int = 0,
         mine: Callable[[int], bool] = lambda number: True,
+        rounds: bool = False,
         read: Callable[[Any, Batch], np.ndarray] = answer_nats,
     ) -> None:
         self._read = read
@@ -61,7 +64,9 @@ class Ablations:
         """Most bytes of streams held at once."""
         numbers = [number for number in range(len(batches)) if mine(number)]
         sizes = [self._stream_bytes(batches[number]) for number in numbers]
-        allowed = allowances(sizes, depth=self.depth, device_bytes=device_bytes, host_bytes=host_bytes)
+        allowed = allowances(
+            sizes, depth=self.depth, device_bytes=device_bytes, host_bytes=host_bytes, rounds=rounds
+        )
         self.plan = describe(sizes, allowed, depth=self.depth)
         """What happens to the streams, in a line."""
         self._shelves = {n: Shelf(allowance) for n, allowance in zip(numbers, allowed, strict=True)}
@@ -109,7 +114,9 @@ class Ablations:
         """Compute one leaf from its longest known prefix on, and hold the streams that `later` asks for."""
         shelf, batch, base_known = self._shelves[number], self.batches[number], self._base[number] is not None
         start = shelf.longest(kept)
-        new = {_enters(prefix): prefix for prefix in shelf.make_room(start, later)}
+        every = self._every(number)
+        spare = [kept[:n] for n in range(len(start) + 1, len(kept)) if n % every == 0]
+        new = {_enters(prefix): prefix for prefix in shelf.make_room(start, later, spare)}
         replayed: Any = nullcontext()
         if base_known:
             streams, first = dict(self._rests[number]), _enters(start)
@@ -127,6 +134,11 @@ class Ablations:
             shelf.put(prefix, cast(Tensor, seen[block][0]))
         self.peak_stream_bytes = max(self.peak_stream_bytes, sum(s.num_bytes for s in self._shelves.values()))
         return nats
+
+    def _every(self, number: int) -> int:
+        """How far apart the spare streams of a batch are held, so that those of a whole round fit."""
+        room = self._shelves[number].allowance.num_streams - (self.depth - 1)
+        return -(-self.depth * (self.depth - 1) // (2 * room)) if room > 0 else self.depth
 
     def _stream_bytes(self, batch: Batch) -> int:
         width = self.model.config.get_text_config(decoder=True).hidden_size

@@ -20,15 +20,19 @@ class Allowance:
     """recomputed: held during one call only, so that the batches share the room."""
 
 
-def allowances(sizes: Sequence[int], *, depth: int, device_bytes: int, host_bytes: int) -> list[Allowance]:
+def allowances(
+    sizes: Sequence[int], *, depth: int, device_bytes: int, host_bytes: int, rounds: bool = False
+) -> list[Allowance]:
     """The allowance of each batch, whose streams have `sizes` bytes; a model of `depth` blocks has depth - 1.
 
-    The streams of all batches stay where they fit. Else the device keeps room for one batch at a time, and
-    what is left there, then the host, keeps as many whole batches as it can.
+    The streams of all batches stay where they fit, with `rounds` so many more as one round of single blocks
+    computes. Else the device keeps room for one batch at a time, and what is left there, then the host, keeps
+    as many whole batches as it can.
     """
     most = depth - 1
     if most * sum(sizes) <= device_bytes:
-        return [Allowance(most, "kept") for _ in sizes]
+        more = min(device_bytes // sum(sizes) - most, depth * most // 2) if rounds else 0
+        return [Allowance(most + more, "kept") for _ in sizes]
     shared = min(device_bytes, most * max(sizes))
     on_device, on_host = device_bytes - shared, host_bytes
     found = []
@@ -69,16 +73,20 @@ class Shelf:
         """The longest prefix of `kept` that is held; () if none."""
         return max((p for p in self._streams if p == kept[: len(p)]), key=len, default=())
 
-    def make_room(self, start: Prefix, later: Sequence[Prefix]) -> list[Prefix]:
-        """Which of the prefixes `later` beyond `start` to put, evenly spaced where not all fit.
+    def make_room(self, start: Prefix, later: Sequence[Prefix], spare: Sequence[Prefix] = ()) -> list[Prefix]:
+        """Which prefixes to put: those `later` beyond `start`, evenly spaced where not all fit, then spare.
 
-        What neither is asked for later nor is the start itself goes, where its room is needed.
+        What neither is asked for later nor is the start itself goes where its room is needed, the longest
+        unused first.
         """
         needed = {start, *later}
         new = [p for p in later if len(p) > len(start) and p not in self._streams]
         room = max(0, self.allowance.num_streams - sum(p in needed for p in self._streams))
         if len(new) > room:
             new = [new[(2 * i + 1) * len(new) // (2 * room)] for i in range(room)]
+            spare = ()
+        known = {*new, *self._streams}
+        new += [p for p in spare if p not in known][: room - len(new)]
         excess = len(self._streams) + len(new) - self.allowance.num_streams
         for prefix in [p for p in self._streams if p not in needed][: max(0, excess)]:
             del self._streams[prefix]
@@ -92,7 +100,7 @@ class Shelf:
 
     def get(self, prefix: Prefix) -> Tensor:
         """A stream, where it was computed."""
-        x_BTD, device = self._streams[prefix]
+        x_BTD, device = self._streams[prefix] = self._streams.pop(prefix)  # now the last to go
         return x_BTD.to(device)
 
     def call_ends(self) -> None:

@@ -39,6 +39,7 @@ class SharedAblations(Ablations):
             device_bytes=room.device_bytes,
             host_bytes=room.host_bytes,
             mine=team.is_mine,
+            rounds=True,
         )
         self._team, self._place = team, place
 

@@ -106,6 +106,32 @@ def test_a_greedy_round_computes_nothing_before_the_last_drop_twice(model):
         assert ablations.block_runs - before == sum(suffixes) + sum(last < j < free[-1] for j in free)
 
 
+def test_with_spare_room_a_round_computes_only_what_follows_the_last_drop(model):
+    of = batches(10**6)
+    ablations = Ablations(model, of, device_bytes=10**8, rounds=True)
+    ablations.gains([{i} for i in range(DEPTH)])
+    drop = set()
+    for last in (5, 2, 6, 3):
+        before = ablations.block_runs
+        drop.add(last)
+        free = [i for i in range(DEPTH) if i not in drop]
+        sets = [drop | {i} for i in free]
+        assert np.abs(ablations.rises(sets) - naive(model, sets, of)).max() < 1e-5
+        assert ablations.block_runs - before == sum(j > max(i, last) for i in free for j in free)
+
+
+@pytest.mark.parametrize("num_streams", [DEPTH, DEPTH + 3, 2 * DEPTH])
+def test_rounds_are_exact_within_any_spare_room(model, num_streams):
+    of = batches(10**6)
+    room = num_streams * stream_bytes(model, of)[0]
+    plain, spare = (Ablations(model, of, device_bytes=room, rounds=rounds) for rounds in (False, True))
+    for drop in ({}, {5}, {5, 2}, {5, 2, 6}):
+        sets = [{*drop, i} for i in range(DEPTH) if i not in drop]
+        assert np.abs(plain.rises(sets) - spare.rises(sets)).max() < 1e-5
+        assert spare.peak_stream_bytes <= room
+    assert spare.block_runs <= plain.block_runs
+
+
 def test_random_trees_are_exact_within_any_room(model):
     random.seed(0)
     of = batches(10**6)
@@ -173,6 +199,12 @@ def test_allowances_share_out_the_budget():
     assert allowances([10, 10], depth=5, device_bytes=80, host_bytes=0) == [Allowance(4, "kept")] * 2
     three = allowances([10, 10, 10], depth=5, device_bytes=80, host_bytes=40)
     assert three == [Allowance(4, "kept"), Allowance(4, "offloaded"), Allowance(4, "recomputed")]
+    assert (
+        allowances([10, 10], depth=5, device_bytes=139, host_bytes=0, rounds=True)
+        == [Allowance(6, "kept")] * 2
+    )
+    (most,) = allowances([10], depth=5, device_bytes=10**6, host_bytes=0, rounds=True)
+    assert most.num_streams == 4 + 10
     (few,) = allowances([10], depth=5, device_bytes=25, host_bytes=0)
     assert few == Allowance(2, "recomputed")
     assert allowances([10], depth=5, device_bytes=0, host_bytes=0) == [Allowance(0, "recomputed")]
