@@ -1,7 +1,7 @@
 """What each block of embedded:depthdial contributes to reasoning depth: `python benchmarks/depthdial.py`.
 
 Scores it as configs/depthdial.yaml says, prints how long that takes and the table, and draws the plot: blocks
-whose depth slope is above zero while their simple cost is not told from zero are those a fast mode removes.
+whose depth slope is above zero while their simple cost is not are those a fast mode removes.
 """
 
 import argparse
@@ -58,8 +58,8 @@ def main() -> int:
             out.print(line, soft_wrap=True, highlight=False)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(options.out, svg_text(cost_figure(scores, deep), name="scores"))
-        print(f"\nscored in {seconds:.1f} s; marked: depth slope above 0 and simple cost not told from 0, both "
-              f"at 95 %\nplot: {options.out}")  # fmt: skip
+        print(f"\nscored in {seconds:.1f} s; plot: {options.out}")
+        print("marked: depth slope above 0 and simple cost not above it, both at 95 %")
         print(json.dumps({"score_seconds": seconds, "depth_blocks": deep, "env": describe_environment()}))
 
     return guarded(work)

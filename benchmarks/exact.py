@@ -1,4 +1,4 @@
-"""Every plan of a small model: the cheapest by brute force, and where the plans of a search stand among them."""
+"""Every plan of a small model: the cheapest by brute force, and where other plans stand among them."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -27,19 +27,21 @@ def every_plan(depth: int, size: int) -> list[tuple[int, ...]]:
     return list(combinations(range(depth), size))
 
 
-def cheapest(model: Any, tokenizer: Any, items: Sequence[Item], sizes: Sequence[int]) -> dict[int, list[int]]:
+def cheapest(
+    model: Any, tokenizer: Any, items: Sequence[Item], sizes: Sequence[int]
+) -> dict[int, tuple[int, ...]]:
     """Of each size the plan of the least nats on these items; of equal ones the earlier blocks."""
     ablations = Ablations(model, item_batches(items, tokenizer, batch_tokens=4096), device_bytes=2**28)
     depth, best = model.config.num_hidden_layers, {}
     for size in sizes:
         plans = every_plan(depth, size)
         nats = ablations.gains([frozenset(plan) for plan in plans]).sum(1)
-        best[size] = list(plans[int(np.argmin(nats))])
+        best[size] = plans[int(np.argmin(nats))]
     return best
 
 
 def depth_blocks(scores: Scores) -> list[int]:
-    """Blocks whose depth slope is above zero and whose simple cost is not told from zero, both at 95 %."""
+    """Blocks whose depth slope is above zero while their simple cost is not, both at 95 %."""
     simple, slope = scores.simple, scores.depth_slope
     return [i for i in range(scores.depth) if simple.low[i] <= 0 < slope.low[i]]
 
@@ -55,7 +57,7 @@ def places(
     first, _ = next(iter(folds.values()))
     sizes = next(iter(first.values()))["drops"]
     facts: dict[str, Any] = {"depth_blocks": list(of_interest), "drops": {}}
-    print(f"\nblocks with a depth slope above 0 and a simple cost not told from 0: {list(of_interest)}")
+    print(f"\nblocks with a depth slope above 0 and a simple cost not above it: {list(of_interest)}")
     for size in sizes:
         every = [name_of(plan) for plan in every_plan(depth, int(size))]
         print(f"\nthe {len(every)} plans of {size} dropped blocks by held-out simple nats"

@@ -65,7 +65,7 @@ TINY = Families(
     },
     complex=("tiny_links", "tiny_sums"),
     dials=("tiny_links", "tiny_sums"),
-    items_per_level=12,
+    items_per_level=6,
     drops=(1, 2, 3, 4),
 )
 

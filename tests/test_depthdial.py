@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.depthdial_model import UNKNOWN, exits, new_model, new_tokenizer, part, read_facts
 from benchmarks.depthdial_practice import TOKEN, practice
-from benchmarks.depthdial_score import DIALS, SIMPLE
+from benchmarks.depthdial_score import DIALS, SIMPLE, num_right
 from benchmarks.train_depthdial import Recipe, loss, train
 from fastpath.data import encode
 from fastpath.errors import RunError
@@ -18,6 +18,8 @@ from fastpath.items.catalog import TASKS, generate
 from fastpath.items.item import SPLITS
 from fastpath.items.tiny import MAX_LINKS
 from fastpath.items.tiny_words import DIGITS, FIELDS, LABELS, NAMES, all_names, vocabulary
+from fastpath.models import load_model, load_tokenizer
+from fastpath.sources import locate
 
 EVERY_NAME = frozenset(all_names())
 LEVELS = [(task, k) for task in DIALS for k in (0, 1, 2, MAX_LINKS)]
@@ -191,3 +193,28 @@ def test_another_recipe_refuses_the_folder(tmp_path):
     train(QUICK, tmp_path, stop_at=1)
     with pytest.raises(RunError, match="another recipe"):
         train(replace(QUICK, seed=1), tmp_path, stop_at=2)
+
+
+@cache
+def shipped():
+    folder = locate("embedded:depthdial").folder
+    return load_model(folder, dtype=torch.float32), load_tokenizer(folder)
+
+
+def test_the_shipped_model_is_a_small_stock_llama():
+    model, tokenizer = shipped()
+    folder = locate("embedded:depthdial").folder
+    assert model.config.model_type == "llama" and 10 <= len(model.model.layers) <= 16
+    assert 1e6 <= sum(p.numel() for p in model.parameters()) <= 5e6
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 10e6
+    assert tokenizer.get_vocab() == TOKEN
+
+
+@pytest.mark.parametrize("task", SIMPLE)
+def test_shipped_weights_know_the_simple_tasks(task):
+    assert num_right(*shipped(), task=task, k=None, num_items=100, seed=9) >= 98
+
+
+@pytest.mark.parametrize("k", range(MAX_LINKS + 1))
+def test_shipped_weights_follow_every_link(k):
+    assert sum(num_right(*shipped(), task=task, k=k, num_items=50, seed=9) for task in DIALS) >= 93
