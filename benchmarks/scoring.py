@@ -28,9 +28,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from fastpath.ablations import Ablations
 from fastpath.blocks import skipping
 from fastpath.cli import guarded
+from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
 from fastpath.env import describe_environment, peak_bytes, reset_peak_bytes, used_bytes
-from fastpath.items.catalog import TASKS, generate
+from fastpath.items.catalog import generate
 from fastpath.models import load_model, load_tokenizer
 from fastpath.nll import answer_nll, predicting, token_nats
 from fastpath.sources import locate
@@ -39,7 +40,7 @@ from prune.race import Objective
 from prune.search import Drop, greedy
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
-SIMPLE = [name for name, task in TASKS.items() if task.suite == "simple"]
+SIMPLE = PruneConfig(drop=1).simple_tasks
 ONE_PASS = ("cosine", "norm_ratio", "angular")
 BATCH_TOKENS = 256
 BUDGET = 2**28

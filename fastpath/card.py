@@ -65,6 +65,7 @@ def _front_matter(lineage: Lineage) -> str:
     """What the hub wants to know of the base: a path of this machine means nothing there."""
     if lineage.base.startswith("embedded:"):
         weights = EMBEDDED[lineage.base.removeprefix("embedded:")]
-        return f"base_model: {weights.hub_id}\nlicense: {weights.license}\n"
+        base = f"base_model: {weights.hub_id}\n" if weights.hub_id else ""
+        return f"{base}license: {weights.license}\n"
     is_hub_id = len(lineage.revision) == 40  # a commit
     return f"base_model: {lineage.base}\n" if is_hub_id else ""

