@@ -145,7 +145,7 @@ class Bench:
 
     def scores(self, folder: Path) -> Scores:
         """All columns, with intervals, by ablation on all families."""
-        config = self.families.recipe(drop=1, items_per_task=32)
+        config = self.families.recipe(drop=1, items_per_task=self.options.items)
         folder = folder / "scores"
         folder.mkdir(exist_ok=True)
         return score_blocks(self.model, self.tokenizer, config, seed=0, weights=self.weights, folder=folder)

@@ -2,17 +2,26 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tiny import byte_tokenizer, write_tiny
+from tiny import byte_tokenizer, tiny_llama, write_tiny
 
 from benchmarks import plans
 from benchmarks.big_model import watched
 from benchmarks.eval_speed import _first, right, shipped_tasks
-from benchmarks.families import ENGLISH
+from benchmarks.exact import cheapest, depth_blocks, every_plan
+from benchmarks.families import ENGLISH, TINY, families_of
 from benchmarks.held_out import continuations, worked_item
 from benchmarks.plan_tables import difference
+from fastpath.blocks import skipping
+from fastpath.data import item_batches
+from fastpath.items.catalog import generate
+from fastpath.models import load_tokenizer
+from fastpath.nll import answer_nll
+from fastpath.plan import Column
+from fastpath.sources import locate
 
 
 def test_shipped_tasks_are_of_every_kind_and_know_what_is_right():
@@ -51,10 +60,13 @@ def test_plans_are_compared_on_families_that_they_have_not_seen(tmp_path, capsys
     assert plans.main() == 0
     first = capsys.readouterr().out.splitlines()
     facts = json.loads(first[-1])
-    assert facts["drops"]["2"].keys() == {*methods, "default"}
+    assert facts["drops"]["2"].keys() == {*methods, "ablation_exact", "default"}
     row = facts["drops"]["2"]["default"]
     assert {"simple_accuracy", "complex_accuracy", "simple_nats", "complex_nats"} <= row.keys()
     assert facts["drops"]["2"]["cosine_lowest"]["simple_over_block_influence"] == [0.0, 0.0, 0.0]
+    places = facts["exact"]["drops"]["2"]
+    assert places.keys() == {*methods, "ablation_exact"}
+    assert all(1 <= row["place"] <= 6 and row["regret_nats"] >= 0 for row in places.values())
     for fold, calibrated in ENGLISH.folds.items():
         asked = {file.name.split("-")[1] for file in (tmp_path / "plans" / f"{fold}-2").glob("answers-*")}
         assert asked and not asked & set(calibrated)
@@ -62,6 +74,36 @@ def test_plans_are_compared_on_families_that_they_have_not_seen(tmp_path, capsys
     again = capsys.readouterr().out.splitlines()
     assert json.loads(again[-1])["drops"] == facts["drops"]
     assert not [line for line in again if "models," in line]
+
+
+def test_the_exact_plan_is_the_one_that_skipping_finds_cheapest():
+    model, tokenizer = tiny_llama(depth=5), byte_tokenizer()
+    items = generate("routing", split="calibration", seed=0, num_items=3)
+
+    batches = item_batches(items, tokenizer, batch_tokens=1)
+
+    def nats(plan):
+        with skipping(model, plan):
+            return sum(float(answer_nll(model, batch).nats.sum()) for batch in batches)
+
+    for size, plan in cheapest(model, tokenizer, items, [1, 2]).items():
+        assert plan == min(every_plan(5, size), key=nats)
+
+
+def test_depth_blocks_cost_depth_and_nothing_simple():
+    def column(low):
+        return Column(items=1, tokens=1, cost=low, low=low, high=low)
+
+    free, dear = (-0.1, 0.0, 0.1, -0.1), (0.2, 0.3, 0.2, -0.2)
+    scores = SimpleNamespace(depth=4, simple=column(free), depth_slope=column(dear))
+    assert depth_blocks(scores) == [0, 1]
+
+
+def test_tasks_are_those_in_the_words_of_the_model():
+    assert families_of(byte_tokenizer()) is ENGLISH
+    tiny = families_of(load_tokenizer(locate("embedded:depthdial").folder))
+    assert tiny is TINY and tiny.asked("a") == ["tiny_label"]
+    assert ENGLISH.asked("a") == ["doc_type", "date_pick", "one_hop"]
 
 
 def test_difference_widens_with_families_that_disagree():

@@ -196,7 +196,7 @@ def test_one_level_of_a_dial_is_a_suite_of_its_own():
 def test_a_mix_deals_every_depth_equally_often():
     for task, spec in TASKS.items():
         counts = Counter(item.k for item in items(task, "evaluation"))
-        assert set(counts) == set(spec.ks) and len(set(counts.values())) == 1
+        assert set(counts) == set(spec.ks) and max(counts.values()) - min(counts.values()) <= 1
 
 
 @pytest.mark.parametrize(
