@@ -16,7 +16,12 @@ DIALS = {"fastpath_dial_tiny_links", "fastpath_dial_tiny_sums"}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("depthdial") / "run"
-    small = ["eval.items_per_task=200", "eval.speed.prompt_tokens=8", "eval.speed.new_tokens=2"]
+    small = [
+        "eval.items_per_task=150",
+        "eval.items_per_level=30",
+        "eval.speed.prompt_tokens=8",
+        "eval.speed.new_tokens=2",
+    ]
     assert run_stage("prune", RECIPE, f"out={folder}") == 0
     assert run_stage("eval", RECIPE, f"out={folder}", *small) == 0
     return folder
