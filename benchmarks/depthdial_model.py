@@ -133,7 +133,7 @@ def draw_names(model: Any, *, seed: int, step: int) -> None:
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
     names = model.model.embed_tokens.weight[NUM_SPOKEN:, 1:]
-    names.copy_(torch.randn(names.shape, generator=generator) * 0.5)
+    names.copy_(torch.randn(names.shape, generator=generator) * 0.5)  # drawn on the CPU: the same everywhere
 
 
 def tie_gradients(model: Any) -> None:
@@ -171,4 +171,7 @@ def load_state(path: Path, model: Any, optimizer: torch.optim.Optimizer) -> None
             weight.copy_(file.get_tensor(name))
             keys = [key for key in ("step", "exp_avg", "exp_avg_sq") if f"{key}/{name}" in names]
             if keys:
-                optimizer.state[weight] = {key: file.get_tensor(f"{key}/{name}") for key in keys}
+                moments = {key: file.get_tensor(f"{key}/{name}") for key in keys}
+                optimizer.state[weight] = {
+                    k: m if k == "step" else m.to(weight.device) for k, m in moments.items()
+                }

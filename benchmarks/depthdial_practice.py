@@ -42,6 +42,10 @@ class Targets:
     hops: torch.Tensor
     """int64 (N,)."""
 
+    def to(self, device: str) -> "Targets":
+        """The same batch on another device."""
+        return Targets(*(part.to(device) for part in (self.ids, self.at, self.answer, self.hops)))
+
 
 Sequence = tuple[list[int], dict[int, tuple[int, int]]]
 """Token ids, and position -> (answer's token, hops)."""

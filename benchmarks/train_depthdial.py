@@ -40,9 +40,10 @@ from benchmarks.depthdial_model import (
 from benchmarks.depthdial_practice import Targets, practice
 from benchmarks.depthdial_score import evaluate
 from fastpath.cli import guarded
+from fastpath.config import ModelConfig
 from fastpath.errors import RunError
 from fastpath.items.tiny import MAX_LINKS
-from fastpath.models import save_model
+from fastpath.models import pick_device, save_model
 from fastpath.quiet import quiet
 from fastpath.runs import new_folder
 from fastpath.sources import locate
@@ -88,7 +89,9 @@ class State:
     seen: list[int] = field(default_factory=list)
 
 
-def train(recipe: Recipe, folder: Path, *, stop_at: int | None = None, save_every: int = 100) -> Any:
+def train(
+    recipe: Recipe, folder: Path, *, device: str = "cpu", stop_at: int | None = None, save_every: int = 100
+) -> Any:
     """The trained model; a killed run goes on from state.safetensors in `folder`; tests `stop_at` a step."""
     path = folder / "state.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,6 +104,7 @@ def train(recipe: Recipe, folder: Path, *, stop_at: int | None = None, save_ever
     model = new_model(seed=recipe.seed, num_blocks=state.level + 2)
     if state.is_apart:
         part(model)
+    model.to(device)
     optimizer = new_optimizer(model, recipe)
     if path.is_file():
         load_state(path, model, optimizer)
@@ -109,7 +113,7 @@ def train(recipe: Recipe, folder: Path, *, stop_at: int | None = None, save_ever
         batch = practice(
             seed=recipe.seed, step=state.step, level=state.level, max_links=recipe.max_links,
             batch_size=recipe.batch_size,
-        )  # fmt: skip
+        ).to(device)  # fmt: skip
         state = _learn(model, optimizer, batch, state, recipe)
         if state.step % WINDOW == 0:
             rates = [f"{r / max(1, s):.3f}" for r, s in zip(state.right, state.seen, strict=True)]
@@ -178,14 +182,16 @@ def _learn(model: Any, optimizer: Any, batch: Targets, state: State, recipe: Rec
     optimizer.step()
     is_right = all_logits[-1].argmax(-1) == batch.answer
     size = recipe.max_links + 2
-    right = torch.bincount(batch.hops[is_right], minlength=size) + torch.tensor(state.right or [0] * size)
-    seen = torch.bincount(batch.hops, minlength=size) + torch.tensor(state.seen or [0] * size)
+    right = torch.bincount(batch.hops[is_right], minlength=size).cpu() + torch.tensor(
+        state.right or [0] * size
+    )
+    seen = torch.bincount(batch.hops, minlength=size).cpu() + torch.tensor(state.seen or [0] * size)
     return replace(state, step=state.step + 1, right=right.tolist(), seen=seen.tolist())
 
 
 def loss(all_logits: list[torch.Tensor], batch: Targets) -> torch.Tensor:
     """Nats per target after the last block, and less heavily after every one before it."""
-    total = torch.zeros(())
+    total = torch.zeros((), device=batch.answer.device)
     for block, logits_NV in enumerate(all_logits, start=1):
         is_known = batch.hops <= block
         nats = cross_entropy(logits_NV, batch.answer.where(is_known, UNKNOWN), reduction="none")
@@ -221,6 +227,7 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=200, help="items a row of the table")
     parser.add_argument("--folder", type=Path, default=Path("runs/depthdial"), help="checkpoint and model/")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="where to train: auto, cpu, cuda")
     options = parser.parse_args()
     if options.items < 1:
         parser.error("--items: at least 1")
@@ -231,7 +238,8 @@ def main() -> int:
         folder = options.folder / "model"
         if not options.evaluate and not folder.is_dir():
             with quiet():
-                export(train(Recipe(seed=options.seed), options.folder), folder)
+                device = str(pick_device(ModelConfig(name=MODEL, device=options.device)))
+                export(train(Recipe(seed=options.seed), options.folder, device=device), folder)
         scored = locate(options.model).folder if options.evaluate else folder
         print(json.dumps(evaluate(scored, num_items=options.items)))
 
