@@ -19,7 +19,6 @@ from benchmarks.exact import depth_blocks
 from fastpath.cli import console, guarded
 from fastpath.env import describe_environment
 from fastpath.models import load_model, load_tokenizer, weights_sha256
-from fastpath.plan import Plan
 from fastpath.plots import cost_figure, svg_text
 from fastpath.recipe_file import load_recipe
 from fastpath.runs import write_text
@@ -49,18 +48,18 @@ def main() -> int:
             )
         seconds = time.perf_counter() - start
         deep = depth_blocks(scores)
-        keep = tuple(i for i in range(scores.depth) if i not in deep)
-        marked = Plan(depth=scores.depth, keep=keep, criterion=scores.criterion, chooser="depth blocks",
-                      cost=None, unit=scores.unit)  # fmt: skip
         out = console()
-        out.print(score_table(scores, marked))
+        out.print(score_table(scores, deep, word="deep"))
         for line in score_lines(scores):
             out.print(line, soft_wrap=True, highlight=False)
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_text(options.out, svg_text(cost_figure(scores, deep), name="scores"))
-        print(f"\nscored in {seconds:.1f} s; plot: {options.out}")
-        print("marked: depth slope above 0 and simple cost not above it, both at 95 %")
-        print(json.dumps({"score_seconds": seconds, "depth_blocks": deep, "env": describe_environment()}))
+        print(f"\nscored in {seconds:.1f} s (target: 20 on 2 idle cores); plot: {options.out}")
+        print("deep: depth slope above 0 and simple cost not above it, both at 95 %")
+        columns = {"simple_nats": scores.simple, "depth_slope_nats": scores.depth_slope}
+        table = {name: {"cost": c.cost, "low": c.low, "high": c.high} for name, c in columns.items()}
+        facts = {"score_seconds": seconds, "depth_blocks": deep, **table, "env": describe_environment()}
+        print(json.dumps(facts))
 
     return guarded(work)
 

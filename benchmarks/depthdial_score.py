@@ -27,7 +27,7 @@ def num_right(model: Any, tokenizer: Any, *, task: str, k: int | None, num_items
 
 
 def evaluate(folder: Path, *, num_items: int, seed: int = 0) -> dict[str, Any]:
-    """Print right answers by task and k with 95 % Wilson intervals; the accuracies."""
+    """Print right answers by task and k with 95 % Wilson intervals; the accuracies, by k the worse dial's."""
     model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
     cases: list[tuple[str, int | None]] = [(task, None) for task in SIMPLE]
     cases += [(task, k) for task in DIALS for k in TASKS[task].ks]
@@ -43,5 +43,5 @@ def evaluate(folder: Path, *, num_items: int, seed: int = 0) -> dict[str, Any]:
             simple[task] = right / num_items
         else:
             dials.setdefault(k, []).append(right / num_items)
-    mean = {str(k): sum(values) / len(values) for k, values in dials.items()}
-    return {"simple_accuracy": simple, "dial_accuracy": mean, "items_per_row": num_items}
+    lowest = {str(k): min(values) for k, values in dials.items()}
+    return {"simple_accuracy": simple, "dial_accuracy": lowest, "items_per_row": num_items}

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it
 import numpy as np
 
 from benchmarks.exact import cheapest, depth_blocks, every_plan, is_small, places
-from benchmarks.families import ENGLISH, families_of
+from benchmarks.families import ENGLISH, TINY, families_of
 from benchmarks.held_out import OUTSIDE_COMPLEX, OUTSIDE_SIMPLE, answer_all, outside_items, own_items
 from benchmarks.plan_tables import ANGULAR, BLOCK_INFLUENCE, Plans, Result, name_of, report
 from fastpath.blocks import find_blocks
@@ -82,7 +82,7 @@ class Bench:
     @property
     def is_small(self) -> bool:
         """Whether every plan can be tried."""
-        return is_small(self.depth, self.sizes)
+        return self.families is TINY and is_small(self.depth, self.sizes)
 
     def make_plans(self, fold: str, folder: Path) -> Plans:
         """What every method drops when it is calibrated on the families of the fold."""
@@ -146,8 +146,9 @@ class Bench:
     def scores(self, folder: Path) -> Scores:
         """All columns, with intervals, by ablation on all families."""
         config = self.families.recipe(drop=1, items_per_task=self.options.items)
-        folder = folder / "scores"
+        folder = folder / f"scores-{self.options.items}"
         folder.mkdir(exist_ok=True)
+        check_same(folder, {"weights_sha256": self.weights})
         return score_blocks(self.model, self.tokenizer, config, seed=0, weights=self.weights, folder=folder)
 
     def asked(self, fold: str) -> dict[str, tuple[str, list[Item]]]:
@@ -197,13 +198,15 @@ def main() -> int:
     """Print the tables and one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="embedded:smollm2-135m-instruct")
-    parser.add_argument("--drops", type=int, nargs="+", help="numbers of dropped blocks (default: 3 6 9)")
+    parser.add_argument(
+        "--drops", type=int, nargs="+", help="numbers of dropped blocks; default: 3 6 9 (depthdial: 1 to 4)"
+    )
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--items", type=int, default=16, help="calibration items of a family")
     parser.add_argument("--held-out", type=int, default=80, help="items of a held-out family (complex: half)")
     parser.add_argument("--suites", type=Path, default=Path(os.environ.get("FASTPATH_SUITES", "suites")))
     parser.add_argument("--out", type=Path, default=Path("runs/plans"))
-    parser.add_argument("--fold", help="this fold alone (a, b); the last run assembles all")
+    parser.add_argument("--fold", help="this fold alone (a, b; depthdial: c too); the last run assembles all")
     options = parser.parse_args()
 
     def work() -> None:

@@ -41,7 +41,7 @@ from benchmarks.depthdial_practice import Targets, practice
 from benchmarks.depthdial_score import evaluate
 from fastpath.cli import guarded
 from fastpath.config import ModelConfig
-from fastpath.errors import RunError
+from fastpath.errors import RunError, UserError
 from fastpath.items.tiny import MAX_LINKS
 from fastpath.models import pick_device, save_model
 from fastpath.quiet import quiet
@@ -54,12 +54,13 @@ EARLY_WEIGHT, UNKNOWN_WEIGHT = 0.3, 0.3
 PASS, WINDOW = 0.9, 50
 """A level is passed when this part of its targets was right over this many steps."""
 
+STATE = "state.safetensors"
 log = logging.getLogger("depthdial")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a trained model is a function of."""
+    """What of a training can be chosen; the constants of these modules are the rest of it."""
 
     seed: int = 0
     max_links: int = MAX_LINKS
@@ -73,6 +74,12 @@ class Recipe:
     weight_decay: float = 0.05
     max_steps: int = 20_000
     """Where to give up if the last level is never reached."""
+
+    def __post_init__(self) -> None:
+        if self.apart_steps > self.last_steps:
+            raise UserError(
+                f"apart_steps: {self.apart_steps} of {self.last_steps} last_steps; at most all of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def train(
     recipe: Recipe, folder: Path, *, device: str = "cpu", stop_at: int | None = None, save_every: int = 100
 ) -> Any:
     """The trained model; a killed run goes on from state.safetensors in `folder`; tests `stop_at` a step."""
-    path = folder / "state.safetensors"
+    path = folder / STATE
     folder.mkdir(parents=True, exist_ok=True)
     state = State()
     if path.is_file():
@@ -225,7 +232,9 @@ def main() -> int:
     parser.add_argument("--evaluate", action="store_true", help="score the weights instead of training")
     parser.add_argument("--model", default=MODEL, help="whose weights --evaluate scores")
     parser.add_argument("--items", type=int, default=200, help="items a row of the table")
-    parser.add_argument("--folder", type=Path, default=Path("runs/depthdial"), help="checkpoint and model/")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/train-depthdial"), help="checkpoint and model/"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", help="where to train: auto, cpu, cuda")
     options = parser.parse_args()
@@ -235,12 +244,21 @@ def main() -> int:
     log.setLevel(logging.INFO)
 
     def work() -> None:
-        folder = options.folder / "model"
-        if not options.evaluate and not folder.is_dir():
+        if options.evaluate:
+            scored = locate(options.model).folder
+        else:
+            scored = options.folder / "model"
+            if scored.is_dir() and not (options.folder / STATE).exists():
+                raise RunError(
+                    f"{options.folder}: holds a model, but no {STATE} that says how it was trained"
+                )
             with quiet():
                 device = str(pick_device(ModelConfig(name=MODEL, device=options.device)))
-                export(train(Recipe(seed=options.seed), options.folder, device=device), folder)
-        scored = locate(options.model).folder if options.evaluate else folder
+                model = train(
+                    Recipe(seed=options.seed), options.folder, device=device
+                )  # at once where it is done
+                if not scored.is_dir():
+                    export(model, scored)
         print(json.dumps(evaluate(scored, num_items=options.items)))
 
     return guarded(work)

@@ -80,6 +80,8 @@ class Shelf:
         unused first.
         """
         needed = {start, *later}
+        for prefix in needed & self._streams.keys():
+            self._streams[prefix] = self._streams.pop(prefix)  # now the last to go
         new = [p for p in later if len(p) > len(start) and p not in self._streams]
         room = max(0, self.allowance.num_streams - sum(p in needed for p in self._streams))
         if len(new) > room:

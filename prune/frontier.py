@@ -127,7 +127,8 @@ def search(
         )
         for items, _ in weighed
     ]
-    ablations = _ablations(model, [[batch for batch, _ in of] for of in batches], config, team)
+    rounds = config.chooser != "spans"  # it asks for all spans at once
+    ablations = _ablations(model, [[b for b, _ in of] for of in batches], config, team, rounds=rounds)
     objective = Objective(
         [(a, weight) for a, (_, weight) in zip(ablations, weighed, strict=True)],
         groups=[[group for _, group in of] for of in batches],
@@ -141,13 +142,15 @@ def search(
 
 
 def _ablations(
-    model: Any, suites: Sequence[list[Batch]], config: PruneConfig, team: Team
+    model: Any, suites: Sequence[list[Batch]], config: PruneConfig, team: Team, *, rounds: bool
 ) -> list[SharedAblations]:
     """One for each suite; they share the recipe's memory by their tokens."""
     tokens = [sum(batch.ids.numel() for batch in of) for of in suites]
     shares = [int(config.stream_gib * 2**30 * t / sum(tokens)) for t in tokens]
     on_host = model.device.type != "cpu"
-    rooms = [Room(of, share, share if on_host else 0) for of, share in zip(suites, shares, strict=True)]
+    rooms = [
+        Room(of, share, share if on_host else 0, rounds) for of, share in zip(suites, shares, strict=True)
+    ]
     return share_ablations(model, rooms, team)
 
 
@@ -194,7 +197,7 @@ def held_out_rises(
 
     def make() -> dict[str, Any]:
         batches = item_batches(items, tokenizer, batch_tokens=config.batch_tokens)
-        (ablations,) = _ablations(model, [batches], config, team)
+        (ablations,) = _ablations(model, [batches], config, team, rounds=False)
         gains = ablations.gains(drops)
         return {"drops": drops, "gains": gains.tolist(), "tokens": ablations.tokens.tolist()}
 

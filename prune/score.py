@@ -12,6 +12,7 @@ import numpy as np
 from fastpath.blocks import find_blocks
 from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
+from fastpath.errors import RunError
 from fastpath.items.item import Item
 from fastpath.plan import Column, Scores
 from fastpath.progress import progress
@@ -117,6 +118,8 @@ def _joined(parts: Sequence[Part], num_items: int) -> tuple[np.ndarray, np.ndarr
     """(num_items, columns) sums, (num_items,) tokens and the sums without the first token, in item order."""
     sums = np.empty((num_items, len(parts[0].sums[0])))
     tokens, without_first = np.empty(num_items), np.empty_like(sums)
+    if sorted(i for part in parts for i in part.index) != list(range(num_items)):
+        raise RunError("scores/: holds batches of other items than asked for; delete it to score again")
     for part in parts:
         sums[part.index], tokens[part.index] = part.sums, part.tokens
         if part.without_first:

@@ -27,6 +27,8 @@ class Room:
     batches: Sequence[Batch]
     device_bytes: int
     host_bytes: int
+    rounds: bool = False
+    """Whether the next call asks for the same drop sets with one more block."""
 
 
 class SharedAblations(Ablations):
@@ -39,7 +41,7 @@ class SharedAblations(Ablations):
             device_bytes=room.device_bytes,
             host_bytes=room.host_bytes,
             mine=team.is_mine,
-            rounds=True,
+            rounds=room.rounds,
         )
         self._team, self._place = team, place
 

@@ -1,5 +1,6 @@
 """Print what a prune folder holds. Reads only."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def show(folder: Path) -> dict[str, Any]:
     out = console()
     if plan.criterion != GIVEN:
         scores = read_scores(folder / "scores.json")
-        out.print(score_table(scores, plan))
+        out.print(score_table(scores, plan.drop))
         for line in score_lines(scores):
             out.print(line, soft_wrap=True, highlight=False)
         out.print(frontier_table(read_frontier(folder / "frontier.json"), plan))
@@ -35,8 +36,11 @@ def show(folder: Path) -> dict[str, Any]:
     return {"drop": list(plan.drop), "keep": list(plan.keep), "model": str(folder / "model")}
 
 
-def score_table(scores: Scores, plan: Plan) -> Table:
-    """What dropping each block costs: simple, complex, their difference, depth slope; 95 % intervals."""
+def score_table(scores: Scores, marked: Collection[int], *, word: str = "drop") -> Table:
+    """What dropping each block costs: simple, complex, their difference, depth slope; 95 % intervals.
+
+    `marked` blocks stand out, with a word that says why.
+    """
     table = Table(
         title=f"Cost of each block by {scores.criterion} ({scores.unit}; 95 % interval), "
         f"{scores.simple.items} simple, {scores.complex.items} complex and {scores.depth_slope.items} dial "
@@ -52,9 +56,8 @@ def score_table(scores: Scores, plan: Plan) -> Table:
     for i in range(scores.depth):
         cells = [_cell(scores.simple, i), _cell(scores.complex, i), f"{scores.reasoning.cost[i]:+.2f}",
                  _cell(scores.depth_slope, i)]  # fmt: skip
-        dropped = i in plan.drop
-        name = f"drop {i}" if dropped else str(i)
-        table.add_row(name, *map(escape, cells), style="bold yellow" if dropped else "")
+        name, style = (f"{word} {i}", "bold yellow") if i in marked else (str(i), "")
+        table.add_row(name, *map(escape, cells), style=style)
     return table
 
 

@@ -217,4 +217,5 @@ def test_shipped_weights_know_the_simple_tasks(task):
 
 @pytest.mark.parametrize("k", range(MAX_LINKS + 1))
 def test_shipped_weights_follow_every_link(k):
-    assert sum(num_right(*shipped(), task=task, k=k, num_items=50, seed=9) for task in DIALS) >= 93
+    for task in DIALS:
+        assert num_right(*shipped(), task=task, k=k, num_items=50, seed=9) >= (47 if k < MAX_LINKS else 44)
