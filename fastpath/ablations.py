@@ -105,6 +105,7 @@ class Ablations:
         order = sorted(leaves, key=lambda kept: (*kept, self.depth))
         branches = [shared_prefix(a, b) for a, b in pairwise(order)]
         found = {} if base is None else {whole: base}
+        self._shelves[number].call_begins(order)
         for position, kept in enumerate(order):
             found[kept] = self._leaf(number, kept, later=_on_path(branches[position:]))
         self._shelves[number].call_ends()

@@ -1,6 +1,6 @@
 """Where residual streams are held, within a budget of bytes: kept, offloaded to the host, or recomputed."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +69,11 @@ class Shelf:
         self.allowance = allowance
         self._streams: dict[Prefix, tuple[Tensor, torch.device]] = {}
 
+    def call_begins(self, leaves: Collection[Prefix]) -> None:
+        """What leads to none of these lists of kept blocks is the first to go: what was dropped stays dropped."""
+        leading = {leaf[:length] for leaf in leaves for length in range(len(leaf) + 1)}
+        self._streams = dict(sorted(self._streams.items(), key=lambda item: item[0] in leading))
+
     def longest(self, kept: Prefix) -> Prefix:
         """The longest prefix of `kept` that is held; () if none."""
         return max((p for p in self._streams if p == kept[: len(p)]), key=len, default=())
@@ -76,12 +81,9 @@ class Shelf:
     def make_room(self, start: Prefix, later: Sequence[Prefix], spare: Sequence[Prefix] = ()) -> list[Prefix]:
         """Which prefixes to put: those `later` beyond `start`, evenly spaced where not all fit, then spare.
 
-        What neither is asked for later nor is the start itself goes where its room is needed, the longest
-        unused first.
+        What neither is asked for later nor is the start itself goes where its room is needed.
         """
         needed = {start, *later}
-        for prefix in needed & self._streams.keys():
-            self._streams[prefix] = self._streams.pop(prefix)  # now the last to go
         new = [p for p in later if len(p) > len(start) and p not in self._streams]
         room = max(0, self.allowance.num_streams - sum(p in needed for p in self._streams))
         if len(new) > room:
