@@ -70,7 +70,7 @@ class Shelf:
         self._streams: dict[Prefix, tuple[Tensor, torch.device]] = {}
 
     def call_begins(self, leaves: Collection[Prefix]) -> None:
-        """What leads to none of these lists of kept blocks is the first to go: what was dropped stays dropped."""
+        """What leads to none of these leaves is the first to go: what was dropped stays dropped."""
         leading = {leaf[:length] for leaf in leaves for length in range(len(leaf) + 1)}
         self._streams = dict(sorted(self._streams.items(), key=lambda item: item[0] in leading))
 
