@@ -7,8 +7,9 @@ from families import DEPTH, FAMILIES, FULL, KEEP, REFUSED, SLIDING, tiny_config,
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, Gemma3Config, T5Config
 
-from fastpath.blocks import check_surgery, find_blocks, keep_blocks, recording, replaying, skipping
+from fastpath.blocks import check_surgery, find_blocks, keep_blocks, recording, replaying, skipping, tap
 from fastpath.errors import SurgeryError
+from fastpath.nll import logits_at
 
 DROP = [i for i in range(DEPTH) if i not in KEEP]
 
@@ -40,6 +41,18 @@ def off(got, want):
 
 
 # Families: what must be equal.
+
+
+@torch.no_grad()
+def test_streams_are_the_same_where_the_head_sees_no_position(family):
+    """A one-pass criterion runs the blocks alone: of short prompts the head would be a tenth of the work."""
+    model, want, got = family[0], [], []
+    with tap(model, lambda *streams: want.append(streams[2])):
+        model(input_ids=tokens(), use_cache=False)
+    nowhere = torch.zeros(tokens().shape, dtype=torch.bool)
+    with tap(model, lambda *streams: got.append(streams[2])):
+        assert len(logits_at(model, nowhere, input_ids=tokens(), use_cache=False)) == 0
+    assert all(torch.equal(g, w) for g, w in zip(got, want, strict=True))
 
 
 def test_cut_equals_skipped(family):
