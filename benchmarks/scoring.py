@@ -10,10 +10,10 @@ limit: the ratio of the floating point operations of both sides, counted by torc
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,121 +22,63 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.scoring_sides import (
+    alternate,
+    flops,
+    items_of,
+    lean_nats,
+    made_up,
+    naive_gains,
+    naive_nats,
+    num_answer_tokens,
+)  # fmt: skip
 from fastpath.ablations import Ablations
-from fastpath.blocks import skipping
 from fastpath.cli import guarded
-from fastpath.config import PruneConfig
 from fastpath.data import Batch, item_batches
 from fastpath.env import describe_environment, peak_bytes, reset_peak_bytes, used_bytes
-from fastpath.items.catalog import generate
 from fastpath.models import load_model, load_tokenizer
-from fastpath.nll import answer_nll, predicting, token_nats
 from fastpath.sources import locate
 from prune.criteria import CRITERIA
 from prune.race import Objective
 from prune.search import Drop, greedy
 
 EMBEDDED = "embedded:smollm2-135m-instruct"
-SIMPLE = PruneConfig(drop=1).simple_tasks
 ONE_PASS = ("cosine", "norm_ratio", "angular")
 BATCH_TOKENS = 256
 BUDGET = 2**28
 """Bytes of streams that may be held."""
 
 
-def made_up(vocabulary: int) -> Any:
-    """A random Llama of 16 blocks."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary, tie_word_embeddings=True, hidden_size=512, intermediate_size=1408,
-        num_hidden_layers=16, num_attention_heads=8, num_key_value_heads=4, initializer_range=0.1,
-    )  # fmt: skip
-    return LlamaForCausalLM(config).eval()
-
-
-def items_of(num: int) -> list:
-    """`num` calibration items of each simple task."""
-    return [i for t in SIMPLE for i in generate(t, split="calibration", seed=0, num_items=num)]
-
-
-def num_answer_tokens(batches: Sequence[Batch]) -> int:
-    """What a cost is divided by."""
-    return sum(int(b.answer.sum()) for b in batches)
-
-
-@torch.no_grad()
-def naive_nats(model: Any, batch: Batch) -> np.ndarray:
-    """(sequences,) summed nats of the answers, from the logits of all positions."""
-    at_BT = predicting(batch.answer)
-    nats_N, _ = token_nats(model(**batch.inputs, use_cache=False).logits[at_BT], batch.ids[batch.answer])
-    return np.bincount(at_BT.nonzero()[:, 0].numpy(), nats_N.numpy(), minlength=len(at_BT))
-
-
-def lean_nats(model: Any, batch: Batch) -> np.ndarray:
-    """The same with the head at the answer positions only."""
-    return answer_nll(model, batch).nats.numpy()
-
-
-def naive_gains(model: Any, batches: Sequence[Batch], drops: Sequence[Drop], nats_of: Any) -> np.ndarray:
-    """(drop sets, items) of summed nats over the base: a whole forward for each, and one for the base."""
-    out = np.empty((len(drops), sum(len(b.index) for b in batches)))
-    for batch in batches:
-        base = nats_of(model, batch)
-        for row, drop in enumerate(drops):
-            with skipping(model, drop):
-                out[row, list(batch.index)] = nats_of(model, batch) - base
-    return out
-
-
-def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Median seconds and last result of each side; who goes first rotates."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    results: dict[str, Any] = {}
-    for turn in range(repeats):
-        names = list(sides)
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
-            results[name] = sides[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}, results
-
-
-def flops(work: Callable[[], Any]) -> int:
-    """Floating point operations of matrix products and attention while `work` runs."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
 def ablation(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, float]:
-    """All single blocks: naive, naive with our head, ours."""
+    """All single blocks: naive, naive with our head, ours. Side by side, one batch at a time."""
     depth, held = len(model.model.layers), []
     drops = [Drop({i}) for i in range(depth)]
+    alone = [replace(batch, index=tuple(range(len(batch.index)))) for batch in batches]
 
-    def ours() -> np.ndarray:
+    def ours(batches: list[Batch]) -> np.ndarray:
         ablations = Ablations(model, batches, device_bytes=BUDGET)
         gains = ablations.gains(drops)
         held.append(ablations.peak_stream_bytes)
         return gains
 
-    sides: dict[str, Callable[[], np.ndarray]] = {
-        "naive": lambda: naive_gains(model, batches, drops, naive_nats),
-        "lean": lambda: naive_gains(model, batches, drops, lean_nats),
+    sides: dict[str, Callable[[list[Batch]], np.ndarray]] = {
+        "naive": lambda batches: naive_gains(model, batches, drops, naive_nats),
+        "lean": lambda batches: naive_gains(model, batches, drops, lean_nats),
         "ours": ours,
     }
-    ours()  # warm-up, and its memory
+    ours(batches)  # warm-up, and its memory
     reset_peak_bytes(model.device)
     before = used_bytes(model.device)
-    ours()
+    ours(batches)
     grown = peak_bytes(model.device) - before
-    seconds, results = alternate(sides, repeats)
+    timed = [alternate({k: partial(f, [batch]) for k, f in sides.items()}, repeats) for batch in alone]
+    seconds = {side: sum(medians[side] for medians, _ in timed) for side in sides}
+    results = {side: np.concatenate([gains[side] for _, gains in timed], 1) for side in sides}
     cost = {side: gains.sum(1) / num_answer_tokens(batches) for side, gains in results.items()}
     # A naive pass is like any other.
     one_each = flops(lambda: [naive_nats(model, batch) for batch in batches])
-    limit = (depth + 1) * one_each / flops(ours)
+    limit = (depth + 1) * one_each / flops(lambda: ours(batches))
     speedup = seconds["naive"] / seconds["ours"]
     return {
         "naive_seconds": seconds["naive"],
