@@ -14,8 +14,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from fastpath.config import Recipe, Section
+from fastpath.config import Recipe
 from fastpath.errors import ConfigError
+from fastpath.section import Section
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,0 +1,131 @@
+"""student + teacher -> mode -> train -> put the trained weights into the stored ones -> check -> save."""
+
+import logging
+from pathlib import Path
+
+from distill.checkpoints import last_checkpoint
+from distill.export import export_model
+from distill.memory import choose_mode
+from distill.training import Job, train, training_items
+from fastpath.config import Recipe
+from fastpath.config_distill import DistillConfig
+from fastpath.env import code_version
+from fastpath.errors import ConfigError, ModelError, RunError
+from fastpath.items.item import digest
+from fastpath.models import Lineage, is_ours, load_tokenizer, pick_device, pick_dtype, weights_sha256
+from fastpath.plan import Plan, read_plan
+from fastpath.runs import exported, finish, is_done, read_json, stage_folder, step, write_json
+from fastpath.sources import Source, locate
+from fastpath.team import Team
+
+log = logging.getLogger("fastpath")
+
+
+def run(recipe: Recipe) -> Path:
+    """Distil the recipe's model into the student; return the stage's folder: metrics.jsonl, plan.json, model/.
+
+    Raises UserError; a killed run goes on from its last checkpoint.
+    """
+    config = recipe.distill or DistillConfig()
+    if recipe.model.device_map != "none":
+        raise ConfigError("model.device_map: distill holds each model on one device; model.device_map=none works")
+    device = pick_device(recipe.model)
+    team = Team.launched(device)
+    with stage_folder(recipe, "distill") as out:
+        if is_done(out):
+            team.tell(None)
+            log.info("%s: already done; this is the saved result", out)
+            return out
+        dtype, reason = pick_dtype(recipe.model, device)
+        log.info("distill: %s, computing in %s on %s (%s)", recipe.model.name, str(dtype)[6:], device, reason)
+        trust = recipe.model.trust_remote_code
+        student = find_student(recipe, config)
+        lineage, plan = Lineage.read(student), plan_of(student)
+        teacher = find_teacher(recipe, lineage)
+        check_vocabularies(student, teacher.folder, trust=trust)
+        items = tuple(item.id for item in training_items(config, seed=recipe.seed))
+        used = {"teacher": lineage.base_weights_sha256, "student": lineage.weights_sha256,
+                "items": digest(*items, length=64)}  # fmt: skip
+        check_inputs(out, used)
+        one_set = lineage.repair == "none" and lineage.distillation is None
+        folders = teacher.folder, student, lineage.keep
+        machine = {"dtype": dtype, "device": device, "trust": trust}
+        mode = step(out, "mode.json", lambda: choose_mode(config, *folders, one_set=one_set, **machine))
+        checkpoint = last_checkpoint(out / "checkpoints")
+        if checkpoint:
+            log.info("going on from %s", checkpoint)
+        job = Job(*folders, depth=lineage.depth, mode=mode, checkpoint=checkpoint)
+        team.tell(job)
+        trainer = train(recipe, job, device, out)
+        done = last_checkpoint(out / "checkpoints")
+        assert done is not None, "the last step writes one"
+        facts = {
+            "mode": mode, "steps": trainer.state.global_step, "answer_tokens": trainer.answer_tokens,
+            "kd_weight": config.kd_weight, "temperature": config.temperature,
+            "student_weights_sha256": lineage.weights_sha256,
+        }  # fmt: skip
+        seen = tuple(dict.fromkeys(lineage.calibration_items + items))
+        changes = {"distillation": facts, "calibration_items": seen, "code": code_version()}
+        made = Lineage(**{**vars(lineage), **changes})
+        write_json(out / "plan.json", plan.model_dump())
+        worst = export_model(trainer.model, job, done, made, plan, config, out / "model", trust=trust)
+        log.info("saved %s; largest difference of a hidden state from the trained one: %.1e", out / "model", worst)
+        finish(out)
+    return out
+
+
+def find_student(recipe: Recipe, config: DistillConfig) -> Path:
+    """The folder of the student, which must hold the weights that its lineage tells of."""
+    if config.student == "prune":
+        folder = exported(recipe, "prune")
+    else:
+        folder = Path(config.student)
+        if not is_ours(folder):
+            raise ConfigError(
+                f"distill.student: {folder} has no lineage.json; name the stage prune, or a model folder that "
+                "fastpath exported"
+            )
+    if weights_sha256(folder) != Lineage.read(folder).weights_sha256:
+        raise RunError(f"{folder}: holds other weights than its lineage.json tells of; export it again")
+    return folder
+
+
+def plan_of(student: Path) -> Plan:
+    """The plan that the student was cut by: beside its folder, or what its lineage knows of it."""
+    if (path := student.parent / "plan.json").exists():
+        return read_plan(path)
+    lineage = Lineage.read(student)
+    return Plan(
+        depth=lineage.depth, keep=lineage.keep, criterion="given", chooser="given", cost=None, unit=""
+    )
+
+
+def find_teacher(recipe: Recipe, lineage: Lineage) -> Source:
+    """The recipe's model, which must be the one that the student was cut from."""
+    trust = recipe.model.trust_remote_code
+    source = locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)
+    if weights_sha256(source.folder) != lineage.base_weights_sha256:
+        raise RunError(
+            f"{recipe.model.name}: cannot teach this student, which was cut from other weights "
+            f"({lineage.base}, {lineage.revision}); model.name={lineage.base} works"
+        )
+    return source
+
+
+def check_vocabularies(student: Path, teacher: Path, *, trust: bool) -> None:
+    """Raise ModelError unless both models read the same tokens."""
+    ours, theirs = (load_tokenizer(f, trust_remote_code=trust).get_vocab() for f in (student, teacher))
+    if ours != theirs:
+        raise ModelError(
+            f"{student}: another vocabulary than the teacher's {teacher} ({len(ours)} and {len(theirs)} tokens): "
+            "their predictions cannot be compared; take the tokenizer files of the teacher"
+        )
+
+
+def check_inputs(folder: Path, used: dict[str, str]) -> None:
+    """Raise RunError if work in this folder was begun on other weights or other items."""
+    begun = step(folder, "inputs.json", lambda: used)
+    if changed := [name for name in used if begun.get(name) != used[name]]:
+        raise RunError(
+            f"{folder}: begun with another {changed[0]} than there is now; delete it, or choose another out="
+        )

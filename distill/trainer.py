@@ -1,0 +1,133 @@
+"""transformers' Trainer with our loss: sums over the tokens of the whole step, divided once.
+
+Its accumulation, distribution, checkpoints, resume, schedule and integrations are used as they are.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+
+from distill.checkpoints import mark_whole
+from distill.pair import IGNORED, Pair
+from distill.rows import Rows, collated
+from fastpath.errors import ModelError
+
+
+class DistilTrainer(Trainer):
+    """Trains the student of a Pair; checkpoints hold what is trained alone.
+
+    `advance(steps, note)` moves a progress bar; `write(rows, anew)` takes the rows of metrics.jsonl.
+    """
+
+    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of all micro-batches
+
+    def __init__(
+        self,
+        pair: Pair,
+        args: TrainingArguments,
+        rows: Rows,
+        *,
+        advance: Callable[..., None],
+        metrics: Callable[..., None],
+    ) -> None:
+        super().__init__(model=pair, args=args, train_dataset=rows, data_collator=collated)
+        self.model_accepts_loss_kwargs = True  # so that it counts num_items_in_batch, over all processes
+        self.remove_callback(PrinterCallback)
+        self.add_callback(Watch(self, advance, metrics))
+        self.answer_tokens = 0
+        """Learnt since the first step, up to the last line of the log."""
+        self._micro: list[tuple[Tensor, Tensor]] = []
+        self._start_counting()
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Nats of this micro-batch over the learnt tokens of the whole step.
+
+        Times the number of processes: their gradients are averaged, not summed.
+        """
+        rows = inputs.pop("rows")
+        nats = model(**inputs)
+        self._micro.append((nats.detach(), rows))
+        self._counts += torch.stack([inputs["labels"].ne(IGNORED).sum(), inputs["attention_mask"].sum()])
+        return nats / num_items_in_batch * (self.accelerator.num_processes // self.get_tp_size())
+
+    def check_finite(self) -> None:
+        """Raise ModelError naming the rows of the first micro-batch of this step whose loss is not a number.
+
+        One wait for the device a step, not one a micro-batch.
+        """
+        seen, self._micro = self._micro, []
+        finite = torch.stack([nats for nats, _ in seen]).isfinite().tolist()
+        if not all(finite):
+            rows: Any = self.train_dataset
+            named = [f"{row} ({rows.name(row)})" for row in seen[finite.index(False)][1].tolist()]
+            raise ModelError(
+                f"step {self.state.global_step + 1}: the loss is not a number on rows {', '.join(named)}; "
+                "the last checkpoint is kept; try a lower distill.learning_rate, or model.dtype=float32"
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log under our names, with what was learnt so far and how fast."""
+        if "loss" not in logs:
+            return  # the summary of a session: a killed run has several
+        learnt, read = self.accelerator.gather(self._counts[None]).sum(0).tolist()
+        self.answer_tokens += learnt
+        super().log({
+            "nats_per_token": logs["loss"],
+            "gradient_norm": logs["grad_norm"],
+            "learning_rate": logs["learning_rate"],
+            "answer_tokens": self.answer_tokens,
+            "tokens_per_second": round(read / (time.monotonic() - self._since), 1),
+        })  # fmt: skip
+        self._start_counting()
+
+    def _start_counting(self) -> None:
+        self._counts = torch.zeros(2, dtype=torch.int64, device=self.args.device)
+        self._since = time.monotonic()
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        state = self.model.state_dict() if state_dict is None else state_dict
+        trained = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        super()._save(output_dir, {name: state[name].contiguous() for name in trained})
+
+
+class Watch(TrainerCallback):
+    """Stops at a loss that is not a number, marks whole checkpoints, moves the bar, writes the metrics."""
+
+    def __init__(
+        self, trainer: DistilTrainer, advance: Callable[..., None], metrics: Callable[..., None]
+    ) -> None:
+        self._trainer, self._advance, self._metrics = trainer, advance, metrics
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Take up what the checkpoint knows; what was logged after it is done again."""
+        self._advance(state.global_step)
+        if state.log_history:
+            self._trainer.answer_tokens = state.log_history[-1]["answer_tokens"]
+        self._metrics(state.log_history, anew=True)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Before the step changes any weight."""
+        self._trainer.check_finite()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """One step on."""
+        self._advance(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """A line of metrics.jsonl, and beside the bar."""
+        self._metrics([state.log_history[-1]], anew=False)
+        self._advance(0, f"{logs['nats_per_token']:.4f} nats per token, {logs['tokens_per_second']:,.0f} tokens/s")
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """All processes have written their part."""
+        self._trainer.accelerator.wait_for_everyone()
+        if state.is_world_process_zero:
+            mark_whole(Path(args.output_dir), state.global_step)
