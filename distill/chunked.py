@@ -1,7 +1,7 @@
 """Cross-entropy and distillation loss of many tokens, with no (tokens, vocabulary) tensor beyond one chunk.
 
-The gradient is computed in the forward pass, chunk by chunk, in closed form; the backward pass multiplies it by
-what the sum is divided by. Exact: nothing is approximated but the order of summation.
+The gradient is computed in the forward pass, chunk by chunk, in closed form; the backward pass multiplies it
+by whatever the sum is divided by. It is the dense gradient, but for the order of summation.
 """
 
 # N tokens, C tokens of a chunk, D width, V vocabulary
@@ -41,9 +41,9 @@ def chunked_nats(
 ) -> Nats:
     """What tokens cost whose last hidden states (after the final norm) and true ids these are.
 
-    `vocabulary`: the tokenizer's true size, where a config pads it; both sides are cut to it. `chunk_bytes`: of
-    the student's float32 logits; several tensors of that size are alive at once. Every parameter gets a
-    gradient, if of zeros, even where N = 0, so that all processes take part in every step.
+    `vocabulary`: the tokenizer's true size, where a config pads it; both sides are cut to it. `chunk_bytes`:
+    of the student's float32 logits; several tensors of that size are alive at once. Where N = 0 the gradients
+    are zeros, not missing, so that every process takes part in every step.
     """
     weight_VD, bias_V = head.weights(vocabulary)
     if teacher is None and objective.kd_weight > 0:

@@ -26,8 +26,8 @@ class Head:
         """(V, D) weight and (V,) bias as they are now, without the rows that pad the true vocabulary."""
         if not isinstance(self.linear, nn.Linear) or not self.linear.weight.is_floating_point():
             raise ModelError(
-                f"{type(self.linear).__name__}: the loss needs a plain linear head; train it whole or leave it "
-                "frozen, without adapters and not quantised"
+                f"{type(self.linear).__name__}: the loss needs a plain linear head; train it whole or leave "
+                "it frozen, without adapters and not quantised"
             )
         weight_VD, bias_V = _gathered(self.linear.weight), _gathered(self.linear.bias)
         if vocabulary is None or vocabulary == len(weight_VD):

@@ -16,11 +16,11 @@ Pairs = tuple[tuple[int, int], ...]
 
 
 def next_input_pairs(keep: Sequence[int], depth: int) -> Pairs:
-    """What comes out of a student's block, and what the next kept block of the teacher was trained to read.
+    """Each student's block with the teacher's block in front of the next kept one (the last, at the end).
 
-    That is the output of the teacher's block just before it (of the last one, at the end). It differs from the
-    output of the block itself only in front of a cut, which the student is so asked to bridge. Pairs before the
-    first cut agree anyway and are left out; with block 0 dropped nothing comes out in front of the first cut.
+    So a student's block is asked for what the block after it was trained to read: only in front of a cut is
+    that not the output of the same block, and there the student has to bridge the cut. Blocks whose output
+    comes before the first cut agree anyway and are left out.
     """
     following = [*keep[1:], depth]
     first_dropped = next(i for i in range(depth) if i not in set(keep))
@@ -47,7 +47,7 @@ def hidden_error(
 ) -> Tensor:
     """Squared error over the teacher's squared norm, summed over the marked tokens, mean over the pairs.
 
-    float32, no dimension; divide once, by the tokens of the whole step. 0: equal; 1: what a student of zeros
+    No dimension; divide once, by the tokens of the whole step. 0: equal; 1: what a student of zeros
     has. The norm of each token, because the first one's can be a thousand times that of the others.
     """
     errors = [_relative_error(student[i][at_BT], teacher[j][at_BT]).sum() for i, j in pairs]
@@ -55,5 +55,6 @@ def hidden_error(
 
 
 def _relative_error(student_ND: Tensor, teacher_ND: Tensor) -> Tensor:
-    student_ND, teacher_ND = student_ND.float(), teacher_ND.float()
+    dtype = torch.promote_types(student_ND.dtype, torch.float32)
+    student_ND, teacher_ND = student_ND.to(dtype), teacher_ND.to(dtype)
     return (student_ND - teacher_ND).square().sum(-1) / (teacher_ND.square().sum(-1) + 1e-6)

@@ -56,7 +56,7 @@ class Live:
 
 @dataclass(frozen=True)
 class TopK:
-    """A cached teacher: the likeliest ids, and the whole vocabulary's normaliser of each other temperature."""
+    """A cached teacher: its likeliest ids, and the normaliser of each other temperature that may be asked."""
 
     ids_NK: Tensor
     logprobs_NK: Tensor
