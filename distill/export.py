@@ -10,14 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from distill.pair import Pair
+from distill.pair import Pair, hidden_at
 from distill.training import Job
 from fastpath.blocks import TOLERANCE, find_blocks
 from fastpath.card import write_card
 from fastpath.config_distill import DistillConfig
 from fastpath.errors import SurgeryError
 from fastpath.models import Lineage, load_model, load_tokenizer, save_model, weights_sha256
-from fastpath.nll import hidden_at
 from fastpath.plan import Plan
 from fastpath.runs import new_folder
 
@@ -91,8 +90,9 @@ def difference(pair: Pair, saved: Any, dtype: torch.dtype) -> float:
     vocabulary = saved.config.get_text_config(decoder=True).vocab_size
     ids_BT = torch.randint(vocabulary, (2, 40), generator=torch.Generator().manual_seed(0)).to(saved.device)
     at_BT = torch.ones_like(ids_BT, dtype=torch.bool)
-    want_ND = pair.student_hidden(at_BT, {"input_ids": ids_BT, "use_cache": False}).double()
-    got_ND = hidden_at(saved, at_BT, input_ids=ids_BT, use_cache=False).double()
+    inputs = {"input_ids": ids_BT, "use_cache": False}
+    want_ND = pair.student_hidden(at_BT, inputs).double()
+    got_ND = hidden_at(saved, at_BT, inputs).double()
     worst, limit = (got_ND - want_ND).abs().max().item(), want_ND.abs().max().item() * TOLERANCE[dtype]
     if not worst <= limit:
         raise SurgeryError(

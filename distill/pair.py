@@ -7,28 +7,38 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from distill.step import batch_nats
+from distill.chunked import chunked_nats
+from distill.head import Head, find_head, head_inputs
+from distill.losses import Objective
+from distill.packing import IGNORED
 from distill.students import stock_model, without_adapters
+from distill.targets import Live
 from fastpath.blocks import Streams, find_blocks, recording, replaying
-from fastpath.config_distill import DistillConfig
-from fastpath.nll import hidden_at, predicting
-
-IGNORED = -100
-"""Label of a token that is not learnt, as in transformers."""
+from fastpath.nll import predicting
 
 
 class Pair(nn.Module):
     """A student, and its teacher beside it or, where `teacher` is None, under its adapters.
 
     The first `start` blocks are the same, frozen, and run once; one set of weights skips the blocks `drop`.
+    `vocabulary`: how many tokens there are, where the heads have more rows.
     """
 
     def __init__(
-        self, student: Any, teacher: Any | None, config: DistillConfig, *, start: int, drop: tuple[int, ...]
+        self,
+        student: Any,
+        teacher: Any | None,
+        *,
+        start: int,
+        drop: tuple[int, ...],
+        objective: Objective,
+        vocabulary: int,
     ) -> None:
         super().__init__()
         self.student, self.teacher = student, teacher
-        self.config, self.start, self.drop = config, start, drop
+        self.start, self.drop = start, drop
+        self.objective, self.vocabulary = objective, vocabulary
+        self._heads = [find_head(m) for m in (stock_model(student), teacher) if m is not None]
         if teacher is not None:
             teacher.requires_grad_(False)
 
@@ -39,16 +49,26 @@ class Pair(nn.Module):
             self.teacher.eval()
         return self
 
-    def forward(self, input_ids: Tensor, labels: Tensor, **inputs: Any) -> Tensor:
-        """Summed nats of the batch. `labels` int64 (B, T): the token itself where it is learnt, else IGNORED."""
+    def forward(self, input_ids: Tensor, labels: Tensor, **inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over the learnt tokens of the batch: loss, distance from the teacher, cross-entropy.
+
+        `labels` int64 (B, T): the token itself where it is learnt, else IGNORED; the first of a row never is.
+        """
         counts_BT = labels != IGNORED
         at_BT, inputs = predicting(counts_BT), {"input_ids": input_ids, "use_cache": False, **inputs}
         teacher_ND, streams = self._teach(at_BT, inputs)
         student_ND = self._learn(at_BT, inputs, streams)
-        student = stock_model(self.student)
         # The heads are read here, after the bodies ran: before, FSDP2 has them in shards.
-        teacher = student if self.teacher is None else self.teacher
-        return batch_nats(student, student_ND, teacher, teacher_ND, labels[counts_BT], self.config)
+        nats = chunked_nats(
+            student_ND, labels[counts_BT], head=self._heads[0], teacher=Live(teacher_ND, self._heads[-1]),
+            objective=self.objective, vocabulary=self.vocabulary,
+        )  # fmt: skip
+        return nats.loss, nats.kd, nats.ce
+
+    @property
+    def student_head(self) -> Head:
+        """From what `student_hidden` gives to logits."""
+        return self._heads[0]
 
     def student_hidden(self, at_BT: Tensor, inputs: dict[str, Any]) -> Tensor:
         """(N, D): what enters the student's head at the marked positions."""
@@ -59,23 +79,28 @@ class Pair(nn.Module):
         """(teacher's hidden (N, D), what enters block `start`)."""
         if self.teacher is None:
             with without_adapters(self.student) as model, recording(model, at=[self.start]) as streams:
-                return hidden_at(model, at_BT, **inputs), streams
+                return hidden_at(model, at_BT, inputs), streams
         if not self.start:
-            return hidden_at(self.teacher, at_BT, **inputs), {}
+            return hidden_at(self.teacher, at_BT, inputs), {}
         with recording(self.teacher, at=[self.start]) as streams:
-            return hidden_at(self.teacher, at_BT, **inputs), streams
+            return hidden_at(self.teacher, at_BT, inputs), streams
 
     def _learn(self, at_BT: Tensor, inputs: dict[str, Any], streams: Streams) -> Tensor:
         """Student's hidden (N, D), with gradient."""
         model = stock_model(self.student)
         if self.teacher is None:
             with replaying(model, streams, start=self.start, drop=self.drop):
-                return hidden_at(model, at_BT, **inputs)
+                return hidden_at(model, at_BT, inputs)
         if not self.start:
-            return hidden_at(model, at_BT, **inputs)
-        with replaying(model, self._of_student(streams), start=self.start):
-            return hidden_at(model, at_BT, **inputs)
+            return hidden_at(model, at_BT, inputs)
+        # Up to block `start` the student's blocks are the teacher's, so its streams are too.
+        own = {i: streams[i] for i in range(len(find_blocks(model)[1]))}
+        with replaying(model, own, start=self.start):
+            return hidden_at(model, at_BT, inputs)
 
-    def _of_student(self, streams: Streams) -> Streams:
-        """The teacher's streams as the student's: up to block `start` they are the same blocks."""
-        return {i: streams[i] for i in range(len(find_blocks(stock_model(self.student))[1]))}
+
+def hidden_at(model: Any, at_BT: Tensor, inputs: dict[str, Any]) -> Tensor:
+    """(N, D): what enters the head of a model at the marked positions."""
+    with head_inputs(model, at_BT) as seen:
+        model(**inputs)
+    return seen[0]

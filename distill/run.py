@@ -2,19 +2,28 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from distill.checkpoints import last_checkpoint
+from distill.data import check_disjoint, read_data, with_own_answers
 from distill.export import export_model
 from distill.memory import choose_mode
-from distill.training import Job, train, training_items
+from distill.training import Job, objective_of, train
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.env import code_version
 from fastpath.errors import ConfigError, ModelError, RunError
-from fastpath.items.item import digest
-from fastpath.models import Lineage, is_ours, load_tokenizer, pick_device, pick_dtype, weights_sha256
+from fastpath.models import (
+    Lineage,
+    is_ours,
+    load_model,
+    load_tokenizer,
+    pick_device,
+    pick_dtype,
+    weights_sha256,
+)  # fmt: skip
 from fastpath.plan import Plan, read_plan
-from fastpath.runs import exported, finish, is_done, read_json, stage_folder, step, write_json
+from fastpath.runs import exported, finish, is_done, stage_folder, step, write_json
 from fastpath.sources import Source, locate
 from fastpath.team import Team
 
@@ -28,7 +37,9 @@ def run(recipe: Recipe) -> Path:
     """
     config = recipe.distill or DistillConfig()
     if recipe.model.device_map != "none":
-        raise ConfigError("model.device_map: distill holds each model on one device; model.device_map=none works")
+        raise ConfigError(
+            "model.device_map: distill holds each model on one device; model.device_map=none works"
+        )
     device = pick_device(recipe.model)
     team = Team.launched(device)
     with stage_folder(recipe, "distill") as out:
@@ -43,33 +54,46 @@ def run(recipe: Recipe) -> Path:
         lineage, plan = Lineage.read(student), plan_of(student)
         teacher = find_teacher(recipe, lineage)
         check_vocabularies(student, teacher.folder, trust=trust)
-        items = tuple(item.id for item in training_items(config, seed=recipe.seed))
-        used = {"teacher": lineage.base_weights_sha256, "student": lineage.weights_sha256,
-                "items": digest(*items, length=64)}  # fmt: skip
-        check_inputs(out, used)
+        objective_of(config)
+        data = read_data(config, seed=recipe.seed)
+        check_disjoint(data, lineage, recipe)
+        digests = lineage.base_weights_sha256, lineage.weights_sha256
+        check_inputs(out, dict(zip(("teacher", "student", "data"), (*digests, data.sha256), strict=True)))
+        machine: dict[str, Any] = {"dtype": dtype, "device": device, "trust": trust}
         one_set = lineage.repair == "none" and lineage.distillation is None
         folders = teacher.folder, student, lineage.keep
-        machine = {"dtype": dtype, "device": device, "trust": trust}
         mode = step(out, "mode.json", lambda: choose_mode(config, *folders, one_set=one_set, **machine))
+        if config.own_answers:
+            original = load_model(teacher.folder, dtype=dtype, device=device, trust_remote_code=trust)
+            tokenizer = load_tokenizer(student, trust_remote_code=trust)
+            with_own_answers(
+                data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out
+            )
+            del original  # it may be loaded again, to teach
         checkpoint = last_checkpoint(out / "checkpoints")
         if checkpoint:
             log.info("going on from %s", checkpoint)
-        job = Job(*folders, depth=lineage.depth, mode=mode, checkpoint=checkpoint)
+        job = Job(
+            teacher=teacher.folder, teacher_sha256=digests[0], student=student, keep=lineage.keep,
+            depth=lineage.depth, mode=mode, checkpoint=checkpoint,
+        )  # fmt: skip
         team.tell(job)
         trainer = train(recipe, job, device, out)
         done = last_checkpoint(out / "checkpoints")
         assert done is not None, "the last step writes one"
         facts = {
-            "mode": mode, "steps": trainer.state.global_step, "answer_tokens": trainer.answer_tokens,
-            "kd_weight": config.kd_weight, "temperature": config.temperature,
+            "mode": mode, "steps": trainer.state.global_step, "learnt_tokens": trainer.learnt_tokens,
+            "loss": config.loss, "kd_weight": config.kd_weight, "temperature": config.temperature,
             "student_weights_sha256": lineage.weights_sha256,
         }  # fmt: skip
-        seen = tuple(dict.fromkeys(lineage.calibration_items + items))
+        seen = tuple(dict.fromkeys([*lineage.calibration_items, *(item.id for item in data.items)]))
         changes = {"distillation": facts, "calibration_items": seen, "code": code_version()}
         made = Lineage(**{**vars(lineage), **changes})
         write_json(out / "plan.json", plan.model_dump())
         worst = export_model(trainer.model, job, done, made, plan, config, out / "model", trust=trust)
-        log.info("saved %s; largest difference of a hidden state from the trained one: %.1e", out / "model", worst)
+        log.info(
+            "saved %s; largest difference of a hidden state from the trained one: %.1e", out / "model", worst
+        )
         finish(out)
     return out
 

@@ -21,8 +21,8 @@ def show(folder: Path) -> dict[str, Any]:
     out = console()
     out.print(loss_table(rows))
     out.print(f"model   {folder / 'model'}", soft_wrap=True)
-    last = rows[-1]["nats_per_token"] if rows else None
-    keys = ("mode", "steps", "answer_tokens")
+    last = rows[-1]["kd_nats_per_token"] if rows else None
+    keys = ("mode", "steps", "learnt_tokens")
     return {**{key: facts[key] for key in keys}, "nats_per_token": last, "model": str(folder / "model")}
 
 
@@ -32,12 +32,12 @@ def loss_table(rows: list[dict[str, Any]]) -> Table:
         title="Distance between student and teacher on the batches they were trained on",
         title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
-    for heading in ("step", "nats per token", "gradient norm", "learning rate", "answer tokens", "tokens/s"):
+    for heading in ("step", "nats per token", "gradient norm", "learning rate", "learnt tokens", "tokens/s"):
         table.add_column(heading, justify="right")
     every = max(1, -(-len(rows) // LINES))
     for row in rows[: len(rows) - 1 : every] + rows[-1:]:
         table.add_row(
-            str(row["step"]), f"{row['nats_per_token']:.4f}", f"{row['gradient_norm']:.2f}",
-            f"{row['learning_rate']:.1e}", f"{row['answer_tokens']:,}", f"{row['tokens_per_second']:,.0f}",
+            str(row["step"]), f"{row['kd_nats_per_token']:.4f}", f"{row['gradient_norm']:.2f}",
+            f"{row['learning_rate']:.1e}", f"{row['learnt_tokens']:,}", f"{row['tokens_per_second']:,.0f}",
         )  # fmt: skip
     return table

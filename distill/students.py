@@ -29,15 +29,17 @@ def num_shareable(mode: str, config: DistillConfig, keep: Sequence[int]) -> int:
     Raises ConfigError if there are fewer blocks than are to be trained.
     """
     if config.last_blocks > len(keep):
-        raise ConfigError(f"distill.last_blocks: {config.last_blocks} of {len(keep)} blocks; at most {len(keep)}")
+        raise ConfigError(
+            f"distill.last_blocks: {config.last_blocks} of {len(keep)} blocks; at most {len(keep)}"
+        )
     if mode != "head+last-k" and not config.freeze_prefix:
         return 0
     first_cut = next((new for new, old in enumerate(keep) if new != old), len(keep))
     return min(first_cut, len(keep) - config.last_blocks)
 
 
-def set_trainable(student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int) -> PreTrainedModel:
-    """Mark what `mode` trains, in float32, and freeze all else, at least the first `start` blocks.
+def trainable(student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int) -> list[nn.Parameter]:
+    """What full and head+last-k train, at most what comes after the first `start` blocks.
 
     What is frozen in front takes the embeddings with it, and a head that is tied to them.
     """
@@ -46,37 +48,40 @@ def set_trainable(student: PreTrainedModel, mode: str, config: DistillConfig, *,
     frozen = {id(p) for block in blocks[:first] for p in block.parameters()}
     if first:
         frozen |= {id(p) for p in _embeddings(student)}
-    for parameter in student.parameters():
-        parameter.requires_grad_(id(parameter) not in frozen)
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    return [p for p in student.parameters() if id(p) not in frozen]
+
+
+def set_trainable(student: PreTrainedModel, parameters: Sequence[nn.Parameter]) -> PreTrainedModel:
+    """The model with these parameters to be trained, in float32, and all others frozen."""
+    student.requires_grad_(False)
+    for parameter in parameters:
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
     return student
 
 
 def with_adapters(student: PreTrainedModel, config: DistillConfig, blocks: Sequence[int]) -> Any:
-    """The model as a peft model: low-rank adapters on the linear layers of `blocks`, all else frozen."""
+    """The model as a peft model: low-rank adapters on the linear layers of `blocks`, all else frozen.
+
+    Raises ConfigError if these have no linear layers.
+    """
     from peft import LoraConfig, get_peft_model
 
-    return get_peft_model(student, LoraConfig(
-        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=linear_names(student, blocks),
-        lora_dropout=0.0, bias="none",
-    ))  # fmt: skip
-
-
-def linear_names(model: PreTrainedModel, blocks: Sequence[int]) -> list[str]:
-    """Full names of the linear layers of these blocks. Raises ConfigError if there are none."""
-    path, all_blocks = find_blocks(model)
-    names = [
-        f"{path}.{i}.{name}"
-        for i in blocks
-        for name, module in all_blocks[i].named_modules()
-        if isinstance(module, nn.Linear)
-    ]
+    path, all_blocks = find_blocks(student)
+    names = [f"{path}.{i}.{name}" for i in blocks for name in linear_layers(all_blocks[i])]
     if not names:
         raise ConfigError(
-            f"distill.mode: {type(model).__name__} has no linear layers for adapters; choose full"
+            f"distill.mode: {type(student).__name__} has no linear layers for adapters; full works"
         )
-    return names
+    adapters = LoraConfig(
+        r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=names, lora_dropout=0.0, bias="none"
+    )  # fmt: skip
+    return get_peft_model(student, adapters)
+
+
+def linear_layers(block: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of a block, by their names in it."""
+    return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
 
 
 @contextmanager

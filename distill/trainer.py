@@ -14,8 +14,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from distill.checkpoints import mark_whole
-from distill.pair import IGNORED, Pair
-from distill.rows import Rows, collated
+from distill.data import Numbered
+from distill.packing import IGNORED
+from distill.pair import Pair
 from fastpath.errors import ModelError
 
 
@@ -31,17 +32,17 @@ class DistilTrainer(Trainer):
         self,
         pair: Pair,
         args: TrainingArguments,
-        rows: Rows,
+        rows: Numbered,
         *,
         advance: Callable[..., None],
         metrics: Callable[..., None],
     ) -> None:
-        super().__init__(model=pair, args=args, train_dataset=rows, data_collator=collated)
+        super().__init__(model=pair, args=args, train_dataset=rows, data_collator=rows.batch)
         self.model_accepts_loss_kwargs = True  # so that it counts num_items_in_batch, over all processes
         self.remove_callback(PrinterCallback)
         self.add_callback(Watch(self, advance, metrics))
-        self.answer_tokens = 0
-        """Learnt since the first step, up to the last line of the log."""
+        self.learnt_tokens = 0
+        """Since the first step, up to the last line of the log."""
         self._micro: list[tuple[Tensor, Tensor]] = []
         self._start_counting()
 
@@ -53,10 +54,11 @@ class DistilTrainer(Trainer):
         Times the number of processes: their gradients are averaged, not summed.
         """
         rows = inputs.pop("rows")
-        nats = model(**inputs)
-        self._micro.append((nats.detach(), rows))
-        self._counts += torch.stack([inputs["labels"].ne(IGNORED).sum(), inputs["attention_mask"].sum()])
-        return nats / num_items_in_batch * (self.accelerator.num_processes // self.get_tp_size())
+        loss, kd, ce = model(**inputs)
+        learnt = inputs["labels"].ne(IGNORED).sum()
+        self._micro.append((loss.detach(), rows))
+        self._sums += torch.stack([kd, ce, learnt, learnt.new_tensor(inputs["labels"].numel())])
+        return loss / num_items_in_batch * (self.accelerator.num_processes // self.get_tp_size())
 
     def check_finite(self) -> None:
         """Raise ModelError naming the rows of the first micro-batch of this step whose loss is not a number.
@@ -77,19 +79,21 @@ class DistilTrainer(Trainer):
         """Log under our names, with what was learnt so far and how fast."""
         if "loss" not in logs:
             return  # the summary of a session: a killed run has several
-        learnt, read = self.accelerator.gather(self._counts[None]).sum(0).tolist()
-        self.answer_tokens += learnt
+        kd, ce, learnt, read = self.accelerator.gather(self._sums[None]).sum(0).tolist()
+        self.learnt_tokens += int(learnt)
         super().log({
-            "nats_per_token": logs["loss"],
+            "loss": logs["loss"],
+            "kd_nats_per_token": kd / learnt,
+            "ce_nats_per_token": ce / learnt,
             "gradient_norm": logs["grad_norm"],
             "learning_rate": logs["learning_rate"],
-            "answer_tokens": self.answer_tokens,
+            "learnt_tokens": self.learnt_tokens,
             "tokens_per_second": round(read / (time.monotonic() - self._since), 1),
         })  # fmt: skip
         self._start_counting()
 
     def _start_counting(self) -> None:
-        self._counts = torch.zeros(2, dtype=torch.int64, device=self.args.device)
+        self._sums = torch.zeros(4, dtype=torch.float64, device=self.args.device)
         self._since = time.monotonic()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
@@ -110,7 +114,7 @@ class Watch(TrainerCallback):
         """Take up what the checkpoint knows; what was logged after it is done again."""
         self._advance(state.global_step)
         if state.log_history:
-            self._trainer.answer_tokens = state.log_history[-1]["answer_tokens"]
+            self._trainer.learnt_tokens = state.log_history[-1]["learnt_tokens"]
         self._metrics(state.log_history, anew=True)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -124,7 +128,8 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """A line of metrics.jsonl, and beside the bar."""
         self._metrics([state.log_history[-1]], anew=False)
-        self._advance(0, f"{logs['nats_per_token']:.4f} nats per token, {logs['tokens_per_second']:,.0f} tokens/s")
+        speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
+        self._advance(0, f"{logs['kd_nats_per_token']:.4f} nats per token to the teacher, {speed}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All processes have written their part."""

@@ -10,14 +10,22 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from distill.checkpoints import KEPT
+from distill.data import Numbered, read_data, with_own_answers
+from distill.losses import Objective
+from distill.packing import can_pack
 from distill.pair import Pair
-from distill.rows import Rows
-from distill.students import num_shareable, set_trainable, shared_prefix, stock_model, with_adapters
+from distill.students import (
+    num_shareable,
+    set_trainable,
+    shared_prefix,
+    stock_model,
+    trainable,
+    with_adapters,
+)  # fmt: skip
 from distill.trainer import DistilTrainer
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.errors import ConfigError
-from fastpath.items.catalog import generate
 from fastpath.models import load_model, load_tokenizer, pick_dtype
 from fastpath.progress import progress
 from fastpath.quiet import quiet
@@ -30,6 +38,7 @@ class Job:
     """What every process must know to train the same pair."""
 
     teacher: Path
+    teacher_sha256: str
     student: Path
     keep: tuple[int, ...]
     depth: int
@@ -45,15 +54,18 @@ class Job:
 
 def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> DistilTrainer:
     """The trained pair, in its trainer. Writes FOLDER/checkpoints/ and FOLDER/metrics.jsonl."""
-    config = recipe.distill or DistillConfig()
+    config, trust = recipe.distill or DistillConfig(), recipe.model.trust_remote_code
     set_seed(recipe.seed)
     dtype = pick_dtype(recipe.model, device)[0]
-    pair = make_pair(job, config, dtype=dtype, device=device, trust=recipe.model.trust_remote_code)
-    tokenizer = load_tokenizer(job.student, trust_remote_code=recipe.model.trust_remote_code)
-    rows = Rows(
-        training_items(config, seed=recipe.seed), tokenizer,
-        num_rows=config.steps * config.batch_rows, max_tokens=config.max_tokens, seed=recipe.seed,
+    tokenizer = load_tokenizer(job.student, trust_remote_code=trust)
+    vocabulary = 1 + max(tokenizer.get_vocab().values())
+    pair = make_pair(job, config, dtype=dtype, device=device, trust=trust, vocabulary=vocabulary)
+    data = with_own_answers(
+        read_data(config, seed=recipe.seed), config, None, tokenizer,
+        weights=job.teacher_sha256, seed=recipe.seed, folder=folder,
     )  # fmt: skip
+    packed = config.pack == "auto" and can_pack(stock_model(pair.student))
+    rows = Numbered(data, config, tokenizer, seed=recipe.seed, packed=packed)
     arguments = training_arguments(config, folder / "checkpoints", recipe.seed, dtype=dtype, device=device)
     with progress(f"distilling ({job.mode})", config.steps) as advance, quiet():
         metrics = partial(write_metrics, folder / "metrics.jsonl")
@@ -63,21 +75,33 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> Disti
 
 
 def make_pair(
-    job: Job, config: DistillConfig, *, dtype: torch.dtype, device: torch.device, trust: bool
+    job: Job,
+    config: DistillConfig,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    trust: bool,
+    vocabulary: int,
 ) -> Pair:
     """Load the models that the mode needs, and mark what it trains."""
     load = partial(load_model, dtype=dtype, device=device, trust_remote_code=trust)
+    pair = partial(Pair, drop=job.drop, objective=objective_of(config), vocabulary=vocabulary)
     most = num_shareable(job.mode, config, job.keep)
     if job.mode == "shared-lora":
         student: Any = with_adapters(load(job.teacher), config, job.keep[most:])
-        return recomputing(Pair(student, None, config, start=most, drop=job.drop), config)
+        return recomputing(pair(student, None, start=most), config)
     teacher, student = load(job.teacher), load(job.student)
     start = shared_prefix(student, teacher, most)
     if job.mode == "lora":
         student = with_adapters(student, config, range(start, len(job.keep)))
     else:
-        student = set_trainable(student, job.mode, config, start=start)
-    return recomputing(Pair(student, teacher, config, start=start, drop=job.drop), config)
+        student = set_trainable(student, trainable(student, job.mode, config, start=start))
+    return recomputing(pair(student, teacher, start=start), config)
+
+
+def objective_of(config: DistillConfig) -> Objective:
+    """The recipe's loss. Raises UserError for an option that it does not take."""
+    return Objective(config.loss, dict(config.loss_options), config.kd_weight, config.temperature)
 
 
 def recomputing(pair: Pair, config: DistillConfig) -> Pair:
@@ -85,15 +109,6 @@ def recomputing(pair: Pair, config: DistillConfig) -> Pair:
     if config.recompute_activations:
         stock_model(pair.student).activation_checkpointing_enable({"use_reentrant": False})
     return pair
-
-
-def training_items(config: DistillConfig, *, seed: int) -> list[Any]:
-    """Items of the split "distillation"."""
-    return [
-        item
-        for task in config.tasks
-        for item in generate(task, split="distillation", seed=seed, num_items=config.items_per_task)
-    ]
 
 
 def training_arguments(
@@ -122,7 +137,7 @@ def training_arguments(
         use_cpu=device.type == "cpu",
         seed=seed,
         data_seed=seed,
-        train_sampling_strategy="sequential",  # Rows has shuffled them
+        train_sampling_strategy="sequential",  # the mixture has shuffled them
         remove_unused_columns=False,
         save_strategy="steps",
         save_steps=config.checkpoint_steps,

@@ -68,7 +68,7 @@ def distillation_words(lineage: Lineage) -> str:
         return "nothing was retrained"
     return (
         f"the original was distilled back into them ({facts['mode']}, {facts['steps']} steps, "
-        f"{facts['answer_tokens']:,} answer tokens)"
+        f"{facts['learnt_tokens']:,} learnt tokens)"
     )
 
 

@@ -1,6 +1,6 @@
 """The recipe's section of the stage `distill`: teach the cut model what the original computes."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -8,6 +8,21 @@ from fastpath.section import Section
 
 MODES = ("full", "head+last-k", "shared-lora", "lora")
 """What is trained, the most first; `auto` takes the first that fits the memory."""
+
+
+class DataConfig(Section):
+    """Training data of your own: rows with {text}, {messages}, {prompt, completion} or {prompt, answer}."""
+
+    source: str
+    """A local .jsonl file, or a folder or hub id that `datasets` reads."""
+    split: str = "train"
+    """Of a dataset; "train[:1000]" takes the first thousand rows."""
+    subset: str | None = None
+    """Configuration of a dataset that has several."""
+    revision: str = "main"
+    """Branch, tag or commit of a hub id."""
+    weight: float = Field(default=1.0, gt=0)
+    """Share of the examples, against the other weights."""
 
 
 class DistillConfig(Section):
@@ -27,24 +42,36 @@ class DistillConfig(Section):
     """lora, shared-lora: an adapter is scaled by lora_alpha / lora_rank."""
     freeze_prefix: bool = True
     """Leave embeddings and blocks before the first cut as they are; they then run once for both models."""
+    loss: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"] = "forward_kl"
+    """What is between the two models' predictions; distill/losses.py has the formulas."""
+    loss_options: dict[Literal["alpha", "beta"], float] = {}
+    """beta of jsd, alpha of the skewed ones."""
     temperature: float = Field(default=1.0, gt=0)
-    """Of both models' predictions in the loss between them."""
+    """Of both models' predictions in that loss."""
     kd_weight: float = Field(default=1.0, ge=0, le=1)
     """Share of the loss between the models; the rest is the likelihood of the data's own tokens."""
-    tasks: Annotated[tuple[str, ...], Field(min_length=1)] = (
+    tasks: tuple[str, ...] = (
         "doc_type", "date_pick", "routing", "field_lookup", "one_hop", "worked", "arithmetic", "chain",
     )  # fmt: skip
     """Generators of the training items (split "distillation": never asked in an evaluation)."""
     items_per_task: int = Field(default=400, ge=1)
     """Training items of each task."""
+    items_weight: float = Field(default=1.0, gt=0)
+    """Their share of the examples, against the weights of `data`."""
+    own_answers: int = Field(default=0, ge=0)
+    """Answers that the original writes to each worked item: the right ones take the place of the reference."""
+    data: tuple[DataConfig, ...] = ()
+    """Training data of your own."""
+    pack: Literal["auto", "no"] = "auto"
+    """auto: several examples in one row, none of which sees another, where the model can do that."""
     steps: int = Field(default=200, ge=1)
     """Updates of the weights."""
     batch_rows: int = Field(default=16, ge=1)
-    """Sequences of one update, over all processes."""
+    """Rows of one update, over all processes."""
     micro_rows: int = Field(default=4, ge=1)
-    """Sequences of one forward pass of one process; the rest is accumulated."""
+    """Rows of one forward pass of one process; the rest is accumulated."""
     max_tokens: int = Field(default=512, ge=2)
-    """Longest sequence."""
+    """Tokens of a row."""
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak; it rises over warmup_steps and falls to a tenth as a cosine."""
     warmup_steps: int = Field(default=10, ge=0)
@@ -68,4 +95,9 @@ class DistillConfig(Section):
             raise ValueError(f"batch_rows: {self.batch_rows} rows are not a multiple of micro_rows")
         if self.checkpoint_steps % self.log_steps:
             raise ValueError(f"checkpoint_steps: {self.checkpoint_steps} is not a multiple of log_steps")
+        names = [data.source for data in self.data]
+        if not names and not self.tasks:
+            raise ValueError("tasks: empty, and no data: there is nothing to learn from")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"data: {twice[0]!r} stands there twice")
         return self

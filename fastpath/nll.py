@@ -64,28 +64,6 @@ def head_only_at(model: Any, at_BT: torch.Tensor) -> Iterator[bool]:
         handle.remove()
 
 
-def hidden_at(model: Any, at_BT: torch.Tensor, **inputs: Any) -> torch.Tensor:
-    """(N, D): what enters the head at the marked positions, in row-major order. No logit is computed.
-
-    With gradient where the model has one. ModelError if the model has no output embedding module.
-    """
-    head = model.get_output_embeddings()
-    if head is None:
-        raise ModelError(f"{type(model).__name__}: no output embeddings, so no hidden states before them")
-    found: list[torch.Tensor] = []
-
-    def taken(_: Any, args: tuple) -> tuple:
-        found.append(args[0][at_BT.to(args[0].device)])
-        return (args[0][:, :0],)
-
-    handle = head.register_forward_pre_hook(taken)
-    try:
-        model(**inputs)
-    finally:
-        handle.remove()
-    return found[0]
-
-
 def token_nats(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(float64 (N,) nats of each target, bool (N,) whether it is the likeliest token); softmax in float32."""
     nats_N = torch.nn.functional.cross_entropy(logits_NV.float(), targets_N, reduction="none")

@@ -116,6 +116,8 @@ def _explain(error: Any) -> str:
 def _section_at(loc: Sequence[str]) -> type[Section]:
     section: type[Section] = Recipe
     for part in loc:
+        if part.isdigit():  # place in a list of sections
+            continue
         annotation = section.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, Section))
