@@ -162,7 +162,7 @@ def _through_softmax(q_NV: Tensor, d_NV: Tensor) -> Tensor:
 
 def _log_mixture(log_p: Tensor, log_q: Tensor, p_weight: float) -> Tensor:
     """log(p_weight p + (1 - p_weight) q), exactly log q where p = q; no exponential can overflow."""
-    weight_of_lesser = torch.where(log_p < log_q, p_weight, 1 - p_weight)
+    weight_of_lesser = torch.full_like(log_q, 1 - p_weight).masked_fill_(log_p < log_q, p_weight)
     return torch.maximum(log_p, log_q) + (weight_of_lesser * (-(log_p - log_q).abs()).expm1_()).log1p_()
 
 

@@ -1,4 +1,4 @@
-"""The chunked loss is the dense loss: value, gradients of hidden states and head, for every teacher and family."""
+"""The chunked loss is the dense one: value and gradients of states and head, for every teacher and family."""
 
 import pytest
 import torch
@@ -19,6 +19,10 @@ from fastpath.nll import predicting
 N, D, V = 23, 16, 90
 CHUNK_OF_5 = 4 * V * 5
 PLAIN, ALL = {}, {"scale": 0.3, "softcap": 4.0}
+
+
+def priced(*args, vocabulary=V, **words):
+    return chunked_nats(*args, vocabulary=vocabulary, **words)
 
 
 def linear(seed, *, rows=V, bias=False, dtype=torch.float64):
@@ -48,10 +52,9 @@ def both(dtype, *, head=PLAIN, bias=False, rows=(V, V), objective=Objective(), c
     student_ND, teacher_ND, targets_N = tokens(dtype=dtype)
     ours = Head(linear(1, rows=rows[0], bias=bias, dtype=dtype), **head)
     theirs = Head(linear(2, rows=rows[1], bias=bias, dtype=dtype), **head)
-    vocabulary = None if rows == (V, V) else V
-    nats = chunked_nats(
+    nats = priced(
         student_ND, targets_N, head=ours, teacher=Live(teacher_ND, theirs), objective=objective,
-        vocabulary=vocabulary, chunk_bytes=chunk_bytes,
+        chunk_bytes=chunk_bytes,
     )  # fmt: skip
     logits = [dense_logits(h, x, V) for h, x in ((ours, student_ND), (theirs, teacher_ND.detach()))]
     dense = dense_nats(logits[0], logits[1].detach(), targets_N, objective)
@@ -118,7 +121,7 @@ def test_no_tensor_holds_the_logits_of_more_than_one_chunk(name, options):
         if isinstance(teacher, TopK) and name != "forward_kl":
             continue
         with Largest() as largest:
-            chunked_nats(
+            priced(
                 student_ND, targets_N, head=head, teacher=teacher, objective=objective, chunk_bytes=CHUNK_OF_5
             ).loss.backward()
         assert 0 < largest.rows <= D  # the transposed weight is (D, V)
@@ -128,7 +131,7 @@ def test_no_tensor_holds_the_logits_of_more_than_one_chunk(name, options):
 def test_nothing_to_learn_from_oneself(name, options):
     student_ND, _, targets_N = tokens(dtype=torch.float32)
     head = Head(linear(1, bias=True, dtype=torch.float32), **ALL)
-    nats = chunked_nats(
+    nats = priced(
         student_ND, targets_N, head=head, teacher=Live(student_ND.detach(), head),
         objective=Objective(name, options, temperature=2.0), chunk_bytes=CHUNK_OF_5,
     )  # fmt: skip
@@ -137,7 +140,7 @@ def test_nothing_to_learn_from_oneself(name, options):
 
 
 def test_temperature_keeps_the_size_of_the_gradient():
-    """T^2 is in the gradient and not in the reported value alone: small logits are pulled alike at every T."""
+    """T^2 is in the gradient, not in the reported value alone: small logits are pulled alike at every T."""
     norms = []
     for temperature in (1.0, 2.0, 8.0):
         objective = Objective(temperature=temperature)
@@ -150,10 +153,10 @@ def test_frozen_head_gets_no_gradient():
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
     want = gradients(
-        chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss, student_ND
+        priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss, student_ND
     )
     head.linear.requires_grad_(False)
-    chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss.div(7).backward()
+    priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss.div(7).backward()
     assert torch.equal(student_ND.grad, want[0])
     assert head.linear.weight.grad is None
 
@@ -161,9 +164,9 @@ def test_frozen_head_gets_no_gradient():
 def test_evaluation_sums_the_same_and_keeps_no_gradient():
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
-    want = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+    want = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     with torch.no_grad():
-        got = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+        got = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     assert torch.equal(got.loss, want.loss)
     assert want.loss.requires_grad
     assert not (got.loss.requires_grad or want.kd.requires_grad or want.ce.requires_grad)
@@ -172,22 +175,22 @@ def test_evaluation_sums_the_same_and_keeps_no_gradient():
 def test_without_a_teacher_it_is_cross_entropy():
     student_ND, _, targets_N = tokens()
     head = Head(linear(1))
-    nats = chunked_nats(student_ND, targets_N, head=head, objective=Objective(kd_weight=0.0))
+    nats = priced(student_ND, targets_N, head=head, objective=Objective(kd_weight=0.0))
     want = nn.functional.cross_entropy(dense_logits(head, student_ND), targets_N, reduction="sum")
     assert nats.loss.item() == nats.ce.item() == pytest.approx(want.item(), rel=1e-12)
     assert nats.kd == 0
     with pytest.raises(ValueError, match="without a teacher"):
-        chunked_nats(student_ND, targets_N, head=head)
+        priced(student_ND, targets_N, head=head)
 
 
 def test_micro_batches_of_any_size_add_up():
     """Sum first, divide once: 1 x N == parts, of unequal sizes and one of them empty."""
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
-    whole = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+    whole = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     want = gradients(whole.loss, student_ND, head.linear.weight)
     for at in (slice(0, 3), slice(3, 3), slice(3, N)):
-        part = chunked_nats(student_ND[at], targets_N[at], head=head, teacher=Live(teacher_ND[at], head))
+        part = priced(student_ND[at], targets_N[at], head=head, teacher=Live(teacher_ND[at], head))
         (part.loss / 7).backward()
     assert relative(student_ND.grad, want[0]) <= 1e-12
     assert relative(head.linear.weight.grad, want[1]) <= 1e-12
@@ -196,7 +199,7 @@ def test_micro_batches_of_any_size_add_up():
 def test_process_without_a_token_gives_zeros_to_all():
     student_ND, teacher_ND, targets_N = tokens(n=0)
     head = Head(linear(1, bias=True))
-    nats = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+    nats = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     nats.loss.backward()
     assert nats.loss == nats.kd == nats.ce == 0
     assert not head.linear.weight.grad.any()
@@ -209,11 +212,11 @@ def test_bfloat16_sums_the_head_over_chunks_in_float32():
     head = Head(linear(1, dtype=torch.bfloat16))
     wide = Head(linear(1, dtype=torch.bfloat16).double())
     exact_ND = student_ND.detach().double()
-    exact = chunked_nats(exact_ND, targets_N, head=wide, teacher=Live(teacher_ND, wide))
+    exact = priced(exact_ND, targets_N, head=wide, teacher=Live(teacher_ND, wide))
     want = gradients(exact.loss, wide.linear.weight)[0]
     errors = {}
     for chunk in (1, 512):
-        nats = chunked_nats(
+        nats = priced(
             student_ND, targets_N, head=head, teacher=Live(teacher_ND, head), chunk_bytes=4 * V * chunk
         )
         assert nats.loss.item() == pytest.approx(exact.loss.item(), rel=1e-2)
@@ -227,7 +230,7 @@ def test_autocast_computes_both_sides_in_its_dtype():
     student_ND, _, targets_N = tokens(dtype=torch.float32)
     head = Head(linear(1, bias=True, dtype=torch.float32))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        same = chunked_nats(
+        same = priced(
             student_ND, targets_N, head=head, teacher=Live(student_ND.detach(), head),
             objective=Objective(kd_weight=0.5),
         )  # fmt: skip
@@ -255,7 +258,7 @@ def test_cached_teachers_are_the_live_one(temperature):
         TopK.of(logits_NV, k=V, temperatures=(temperature,)),
         Expected.of(logits_NV, head, temperature=temperature),
     ):
-        nats = chunked_nats(
+        nats = priced(
             student_ND, targets_N, head=head, teacher=teacher, objective=objective, chunk_bytes=CHUNK_OF_5
         )
         found.append(((nats.loss, nats.kd, nats.ce), gradients(nats.loss, student_ND)))
@@ -267,7 +270,7 @@ def test_top_k_trains_the_head_too():
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
     live, cached = (
-        gradients(chunked_nats(student_ND, targets_N, head=head, teacher=teacher).loss, head.linear.weight)[0]
+        gradients(priced(student_ND, targets_N, head=head, teacher=teacher).loss, head.linear.weight)[0]
         for teacher in (Live(teacher_ND, head), TopK.of(dense_logits(head, teacher_ND).detach(), k=V))
     )
     assert relative(cached, live) <= 1e-12
@@ -280,29 +283,25 @@ def test_expected_embedding_refuses_what_it_is_not_exact_for():
     biased = linear(1, bias=True).requires_grad_(False)
     for head in (Head(linear(1)), Head(frozen, softcap=3.0), Head(biased)):
         with pytest.raises(UserError, match="frozen head with neither bias nor softcap"):
-            chunked_nats(student_ND, targets_N, head=head, teacher=cache)
+            priced(student_ND, targets_N, head=head, teacher=cache)
     for words in ({"temperature": 2.0}, {"loss": "tvd"}):
         with pytest.raises(UserError):
-            chunked_nats(
-                student_ND, targets_N, head=Head(frozen), teacher=cache, objective=Objective(**words)
-            )
+            priced(student_ND, targets_N, head=Head(frozen), teacher=cache, objective=Objective(**words))
 
 
-def test_vocabularies_that_differ_are_refused_without_the_true_size():
+def test_vocabulary_larger_than_a_head_is_refused():
     student_ND, teacher_ND, targets_N = tokens()
-    ours, theirs = Head(linear(1)), Live(teacher_ND, Head(linear(2, rows=V - 1)))
-    with pytest.raises(UserError, match="only 89 rows"):
-        chunked_nats(student_ND, targets_N, head=ours, teacher=theirs)
-    theirs = Live(teacher_ND, Head(linear(2, rows=V + 1)))
-    with pytest.raises(UserError, match="91 rows"):
-        chunked_nats(student_ND, targets_N, head=ours, teacher=theirs)
+    whole, short = Head(linear(1)), Head(linear(2, rows=V - 1))
+    for ours, theirs in ((whole, short), (short, whole)):
+        with pytest.raises(UserError, match="only 89 rows"):
+            priced(student_ND, targets_N, head=ours, teacher=Live(teacher_ND, theirs))
 
 
 def test_sides_of_different_tokens_are_refused():
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
     with pytest.raises(ValueError, match="same tokens"):
-        chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND[1:], head))
+        priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND[1:], head))
 
 
 def test_head_with_adapters_is_refused():
@@ -324,7 +323,7 @@ def test_head_and_what_comes_behind_it_are_found_in_every_family(family):
             model(ids_BT, use_cache=False)
     (hidden_ND,) = seen
     with torch.no_grad():
-        got_NV = head.logits(hidden_ND, *head.weights())
+        got_NV = head.logits(hidden_ND, head.weights())
     assert torch.allclose(got_NV, want_NV, rtol=1e-5, atol=1e-5)
 
 
@@ -359,13 +358,14 @@ def test_cross_entropy_is_that_of_the_model_with_labels():
     model.zero_grad()
     with head_inputs(model, predicting(counts_BT)) as seen:
         model(ids_BT)
-    nats = chunked_nats(
+    nats = priced(
         seen[0],
         ids_BT[counts_BT],
         head=find_head(model),
+        vocabulary=260,
         objective=Objective(kd_weight=0.0),
         chunk_bytes=4096,
     )
     (nats.loss / counts_BT.sum()).backward()
     for name, p in model.named_parameters():
-        assert relative(p.grad, want[name]) <= 1e-6
+        assert relative(p.grad, want[name]) <= 1e-5
