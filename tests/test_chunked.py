@@ -1,5 +1,7 @@
 """The chunked loss is the dense one: value and gradients of states and head, for every teacher and family."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from dense_losses import dense_logits, dense_nats
@@ -28,7 +30,7 @@ def priced(*args, vocabulary=V, **words):
 def linear(seed, *, rows=V, bias=False, dtype=torch.float64):
     torch.manual_seed(seed)
     made = nn.Linear(D, rows, bias=bias, dtype=torch.float64)
-    nn.init.normal_(made.weight)
+    nn.init.normal_(made.weight, std=0.5)
     return made.to(dtype)
 
 
@@ -48,7 +50,7 @@ def relative(got, want):
 
 
 def both(dtype, *, head=PLAIN, bias=False, rows=(V, V), objective=Objective(), chunk_bytes=CHUNK_OF_5):  # noqa: B008
-    """(values and gradients) of the chunked and of the dense loss on the same tokens."""
+    """(values and gradients) of the chunked loss, and of the dense one in float64 on the same numbers."""
     student_ND, teacher_ND, targets_N = tokens(dtype=dtype)
     ours = Head(linear(1, rows=rows[0], bias=bias, dtype=dtype), **head)
     theirs = Head(linear(2, rows=rows[1], bias=bias, dtype=dtype), **head)
@@ -56,13 +58,14 @@ def both(dtype, *, head=PLAIN, bias=False, rows=(V, V), objective=Objective(), c
         student_ND, targets_N, head=ours, teacher=Live(teacher_ND, theirs), objective=objective,
         chunk_bytes=chunk_bytes,
     )  # fmt: skip
-    logits = [dense_logits(h, x, V) for h, x in ((ours, student_ND), (theirs, teacher_ND.detach()))]
-    dense = dense_nats(logits[0], logits[1].detach(), targets_N, objective)
     learnt = student_ND, ours.linear.weight, ours.linear.bias
-    return (
-        ((nats.loss, nats.kd, nats.ce), gradients(nats.loss, *learnt)),
-        (dense, gradients(dense[0], *learnt)),
-    )
+    found = (nats.loss, nats.kd, nats.ce), gradients(nats.loss, *learnt)
+
+    student_ND, teacher_ND = student_ND.detach().double().requires_grad_(), teacher_ND.double()
+    student_NV = dense_logits(replace(ours, linear=ours.linear.double()), student_ND, V)
+    teacher_NV = dense_logits(replace(theirs, linear=theirs.linear.double()), teacher_ND, V).detach()
+    dense = dense_nats(student_NV, teacher_NV, targets_N, objective)
+    return found, (dense, gradients(dense[0], student_ND, ours.linear.weight, ours.linear.bias))
 
 
 def assert_equal(got, want, *, within):
