@@ -14,7 +14,7 @@ from torch import Tensor
 
 from distill.head import Head, Weights, ready
 from distill.losses import Objective, cross_entropy
-from distill.targets import CHUNK_BYTES, Expected, Scorer, Targets
+from distill.targets import CHUNK_BYTES, Expected, Scorer, Targets, no_teacher
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def chunked_nats(
         raise ValueError(f"kd_weight {objective.kd_weight} without a teacher")
     if len(targets_N) != len(hidden_ND) or (teacher is not None and len(teacher) != len(hidden_ND)):
         raise ValueError("student, teacher and targets are not of the same tokens")
-    score = None if teacher is None else teacher.scorer(objective, vocabulary)
+    score = no_teacher if teacher is None else teacher.scorer(objective, vocabulary)
     chunk = max(1, chunk_bytes // (4 * vocabulary))
     job = _Job(targets_N, head, score, objective, vocabulary, chunk, torch.is_grad_enabled())
     loss, kd, ce = _Chunked.apply(hidden_ND, *head.weights(), job)
@@ -66,7 +66,7 @@ class _Job:
 
     targets_N: Tensor
     head: Head
-    score: Scorer | None
+    score: Scorer
     objective: Objective
     vocabulary: int
     chunk: int
@@ -142,12 +142,10 @@ def _add_chunk(
     share, T = job.objective.kd_weight, job.objective.temperature
     hidden_CD = hidden_ND[at].to(weights[0].dtype)
     logits_CV = job.head.logits(hidden_CD, weights)
+    kd_C, kd_gradient_CV = job.score(at, logits_CV if T == 1 else logits_CV / T)
     ce_C, gradient_CV = cross_entropy(logits_CV, job.targets_N[at])
-    kd_C = torch.zeros_like(ce_C)
-    if job.score is not None:
-        kd_C, kd_gradient_CV = job.score(at, logits_CV if T == 1 else logits_CV / T)
-        # T^2 of the rule, 1/T of the division
-        gradient_CV.mul_(1 - share).add_(kd_gradient_CV, alpha=share * T)
+    # T^2 of the rule, 1/T of the division
+    gradient_CV.mul_(1 - share).add_(kd_gradient_CV, alpha=share * T)
     if gradients is not None:
         gradients.add(at, job.head.back(gradient_CV, logits_CV), hidden_CD, weights[0])
     return torch.stack([kd_C.double().sum(), ce_C.double().sum()])

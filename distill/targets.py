@@ -132,6 +132,11 @@ class Expected:
         return dots_N.double().sum() * head.scale / self.temperature + self.entropy_N.double().sum()
 
 
+def no_teacher(at: slice, student_CV: Tensor) -> LossAndGradient:
+    """Nothing, in shapes that add to anything."""
+    return student_CV.new_zeros(1), student_CV.new_zeros(1, 1)
+
+
 def _forward_kl_only(objective: Objective, cache: str) -> None:
     if objective.loss != "forward_kl":
         raise UserError(f"loss: {objective.loss} needs the teacher itself; from {cache} comes forward_kl")

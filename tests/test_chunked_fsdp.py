@@ -73,6 +73,8 @@ def worker(rank, store):
                     if p.requires_grad:
                         error = (p.grad.full_tensor() - want[name]).norm() / want[name].norm()
                         assert error <= 1e-5, (tied, tail, name, error)
+            frozen_VD, _ = Head(step.teacher.lm_head).weights()  # gathered by hand: nobody wants its gradient
+            assert torch.equal(frozen_VD, alone.teacher.lm_head.weight)
         with pytest.raises(ModelError, match="still sharded"):
             sharded(Step(tied), mesh, tail=True)(mine_BT, too_early=True)
     dist.barrier()
