@@ -42,8 +42,8 @@ def chunked_nats(
     """What tokens cost whose last hidden states (after the final norm) and true ids these are.
 
     `vocabulary`: the size of the tokenizer; what pads a head beyond it is cut from both sides. `chunk_bytes`:
-    of the student's float32 logits; several tensors of that size are alive at once. Where N = 0 the gradients
-    are zeros, not missing, so that every process takes part in every step.
+    of the student's float32 logits; six to nine tensors of that size are alive at once. Where N = 0 the
+    gradients are zeros, not missing, so that every process takes part in every step.
     """
     if teacher is None and objective.kd_weight > 0:
         raise ValueError(f"kd_weight {objective.kd_weight} without a teacher")

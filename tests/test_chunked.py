@@ -1,52 +1,33 @@
-"""The chunked loss is the dense one: value and gradients of states and head, for every teacher and family."""
+"""The chunked loss is the dense one: value and gradients of hidden states and head, whatever the chunk."""
 
 from dataclasses import replace
 
 import pytest
 import torch
-from dense_losses import dense_logits, dense_nats
-from families import FAMILIES, tiny_model
+from dense_losses import (
+    ALL,
+    CHUNK_OF_5,
+    PLAIN,
+    D,
+    N,
+    V,
+    assert_equal,
+    dense_logits,
+    dense_nats,
+    gradients,
+    linear,
+    priced,
+    relative,
+    tokens,
+)  # fmt: skip
 from test_losses import CASES
-from tiny import tiny_llama
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.chunked import chunked_nats
-from distill.head import Head, find_head, head_inputs
+from distill.head import Head
 from distill.losses import Objective
-from distill.targets import Expected, Live, TopK
-from fastpath.errors import ModelError, UserError
-from fastpath.nll import predicting
-
-N, D, V = 23, 16, 90
-CHUNK_OF_5 = 4 * V * 5
-PLAIN, ALL = {}, {"scale": 0.3, "softcap": 4.0}
-
-
-def priced(*args, vocabulary=V, **words):
-    return chunked_nats(*args, vocabulary=vocabulary, **words)
-
-
-def linear(seed, *, rows=V, bias=False, dtype=torch.float64):
-    torch.manual_seed(seed)
-    made = nn.Linear(D, rows, bias=bias, dtype=torch.float64)
-    nn.init.normal_(made.weight, std=0.5)
-    return made.to(dtype)
-
-
-def tokens(seed=0, *, n=N, dtype=torch.float64):
-    """Student's and teacher's hidden states, targets."""
-    made = torch.Generator().manual_seed(seed)
-    student, teacher = torch.randn(2, n, D, generator=made, dtype=torch.float64).to(dtype)
-    return student.requires_grad_(), teacher, torch.randint(V, (n,), generator=made)
-
-
-def gradients(loss, *tensors):
-    return torch.autograd.grad(loss / 7, [t for t in tensors if t is not None])
-
-
-def relative(got, want):
-    return ((got - want).norm() / want.norm().clamp_min(1e-30)).item()
+from distill.targets import Live, TopK
+from fastpath.errors import UserError
 
 
 def both(dtype, *, head=PLAIN, bias=False, rows=(V, V), objective=Objective(), chunk_bytes=CHUNK_OF_5):  # noqa: B008
@@ -66,14 +47,6 @@ def both(dtype, *, head=PLAIN, bias=False, rows=(V, V), objective=Objective(), c
     teacher_NV = dense_logits(replace(theirs, linear=theirs.linear.double()), teacher_ND, V).detach()
     dense = dense_nats(student_NV, teacher_NV, targets_N, objective)
     return found, (dense, gradients(dense[0], student_ND, ours.linear.weight, ours.linear.bias))
-
-
-def assert_equal(got, want, *, within):
-    for a, b in zip(got[0], want[0], strict=True):
-        assert a.item() == pytest.approx(b.item(), rel=within)
-    for a, b in zip(got[1], want[1], strict=True):
-        assert a.shape == b.shape
-        assert relative(a, b) <= within
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -249,49 +222,6 @@ def test_autocast_computes_both_sides_in_its_dtype():
         assert relative(got, want) <= 1e-2
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_cached_teachers_are_the_live_one(temperature):
-    student_ND, teacher_ND, targets_N = tokens()
-    head = Head(linear(1).requires_grad_(False), scale=0.5)
-    objective = Objective(kd_weight=0.7, temperature=temperature)
-    logits_NV = dense_logits(head, teacher_ND)
-    found = []
-    for teacher in (
-        Live(teacher_ND, head),
-        TopK.of(logits_NV, k=V, temperatures=(temperature,)),
-        Expected.of(logits_NV, head, temperature=temperature),
-    ):
-        nats = priced(
-            student_ND, targets_N, head=head, teacher=teacher, objective=objective, chunk_bytes=CHUNK_OF_5
-        )
-        found.append(((nats.loss, nats.kd, nats.ce), gradients(nats.loss, student_ND)))
-    assert_equal(found[1], found[0], within=1e-12)
-    assert_equal(found[2], found[0], within=1e-12)
-
-
-def test_top_k_trains_the_head_too():
-    student_ND, teacher_ND, targets_N = tokens()
-    head = Head(linear(1))
-    live, cached = (
-        gradients(priced(student_ND, targets_N, head=head, teacher=teacher).loss, head.linear.weight)[0]
-        for teacher in (Live(teacher_ND, head), TopK.of(dense_logits(head, teacher_ND).detach(), k=V))
-    )
-    assert relative(cached, live) <= 1e-12
-
-
-def test_expected_embedding_refuses_what_it_is_not_exact_for():
-    student_ND, teacher_ND, targets_N = tokens()
-    frozen = linear(1).requires_grad_(False)
-    cache = Expected.of(dense_logits(Head(frozen), teacher_ND), Head(frozen), temperature=1.0)
-    biased = linear(1, bias=True).requires_grad_(False)
-    for head in (Head(linear(1)), Head(frozen, softcap=3.0), Head(biased)):
-        with pytest.raises(UserError, match="frozen head with neither bias nor softcap"):
-            priced(student_ND, targets_N, head=head, teacher=cache)
-    for words in ({"temperature": 2.0}, {"loss": "tvd"}):
-        with pytest.raises(UserError):
-            priced(student_ND, targets_N, head=Head(frozen), teacher=cache, objective=Objective(**words))
-
-
 def test_vocabulary_larger_than_a_head_is_refused():
     student_ND, teacher_ND, targets_N = tokens()
     whole, short = Head(linear(1)), Head(linear(2, rows=V - 1))
@@ -305,70 +235,3 @@ def test_sides_of_different_tokens_are_refused():
     head = Head(linear(1))
     with pytest.raises(ValueError, match="same tokens"):
         priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND[1:], head))
-
-
-def test_head_with_adapters_is_refused():
-    with pytest.raises(ModelError, match="Sequential: the loss needs a plain linear head"):
-        Head(nn.Sequential(linear(1))).weights()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_head_and_what_comes_behind_it_are_found_in_every_family(family):
-    model = tiny_model(family)
-    if family == "granite":
-        model.config.logits_scaling = 13.0
-    head = find_head(model)
-    ids_BT = torch.randint(3, 90, (2, 12), generator=torch.Generator().manual_seed(0))
-    at_BT = predicting(torch.rand(2, 12, generator=torch.Generator().manual_seed(1)) > 0.5)
-    with torch.no_grad():
-        want_NV = model(ids_BT, use_cache=False).logits[at_BT]
-        with head_inputs(model, at_BT) as seen:
-            model(ids_BT, use_cache=False)
-    (hidden_ND,) = seen
-    with torch.no_grad():
-        got_NV = head.logits(hidden_ND, head.weights())
-    assert torch.allclose(got_NV, want_NV, rtol=1e-5, atol=1e-5)
-
-
-def test_softcap_and_scale_are_measured_where_a_family_has_them():
-    assert find_head(tiny_model("gemma2")).softcap == pytest.approx(30)
-    assert find_head(tiny_model("cohere")).scale == pytest.approx(0.0625)
-    assert find_head(tiny_model("falcon_h1", lm_head_multiplier=0.4)).scale == pytest.approx(0.4)
-    plain = find_head(tiny_llama())
-    assert (plain.scale, plain.softcap) == (1, None)
-
-
-def test_a_family_that_does_anything_else_is_refused():
-    class Odd(type(tiny_llama())):
-        def forward(self, *args, **kwargs):
-            out = super().forward(*args, **kwargs)
-            out.logits = out.logits.abs()
-            return out
-
-    with pytest.raises(ModelError, match="no scale or softcap"):
-        find_head(Odd(tiny_llama().config).eval())
-
-
-def test_cross_entropy_is_that_of_the_model_with_labels():
-    """No shift by one: the position before a counted token is the one that learns it."""
-    model = tiny_llama()
-    ids_BT = torch.randint(256, (3, 20), generator=torch.Generator().manual_seed(0))
-    counts_BT = torch.rand(3, 20, generator=torch.Generator().manual_seed(1)) > 0.4
-    counts_BT[:, 0] = False
-    labels_BT = ids_BT.masked_fill(~counts_BT, -100)
-    model(ids_BT, labels=labels_BT).loss.backward()
-    want = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    with head_inputs(model, predicting(counts_BT)) as seen:
-        model(ids_BT)
-    nats = priced(
-        seen[0],
-        ids_BT[counts_BT],
-        head=find_head(model),
-        vocabulary=260,
-        objective=Objective(kd_weight=0.0),
-        chunk_bytes=4096,
-    )
-    (nats.loss / counts_BT.sum()).backward()
-    for name, p in model.named_parameters():
-        assert relative(p.grad, want[name]) <= 1e-5
