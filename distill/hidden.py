@@ -33,7 +33,7 @@ def outputs_of(model: PreTrainedModel, blocks: Collection[int]) -> Iterator[dict
     outputs: dict[int, Tensor] = {}
 
     def see(i: int, _: Tensor, after_BTD: Tensor) -> None:
-        # Whole: to index it here would be part of a checkpointed block's first forward, but not of its second.
+        # Whole: to index it here would be in a checkpointed block's first forward and not in its second.
         if i in blocks:
             outputs[i] = after_BTD
 
