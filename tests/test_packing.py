@@ -13,7 +13,7 @@ from distill.packing import IGNORED, Rows, can_pack, fill, packed_batch, packing
 from fastpath.nll import predicting
 
 PACKS = ["llama", "qwen3", "gemma3_text", "gpt2", "smollm3", "olmo2", "llama4_text"]
-CANNOT = ["bloom", "mpt", "mamba", "mamba2", "falcon_mamba"]
+CANNOT = ["bloom", "falcon", "gpt_oss", "lfm2", "mamba2", "mpt"]
 
 
 def examples(num=40, *, longest=30, vocabulary=96):
