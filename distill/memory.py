@@ -115,7 +115,9 @@ def estimate(
     else:
         per_token = sum(kept)
     logits = 4 * tokens * student.config.get_text_config(decoder=True).vocab_size
-    return Estimate(mode, weights, 3 * 4 * num_trained, tokens * per_token + CHUNKS * min(logits, CHUNK_BYTES))
+    return Estimate(
+        mode, weights, 3 * 4 * num_trained, tokens * per_token + CHUNKS * min(logits, CHUNK_BYTES)
+    )
 
 
 def kept_bytes(model: PreTrainedModel, block: nn.Module) -> int:
@@ -131,7 +133,9 @@ def _empty(folder: Path, *, dtype: torch.dtype, trust: bool) -> PreTrainedModel:
     """The model of a folder, without data."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=trust
+        )
     model.tie_weights()
     return model
 

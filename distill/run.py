@@ -1,18 +1,22 @@
 """student + teacher -> mode -> train -> put the trained weights into the stored ones -> check -> save."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from distill.checkpoints import last_checkpoint
 from distill.data import check_disjoint, read_data, with_own_answers
+from distill.dev import dev_items
 from distill.export import export_model
+from distill.job import Job, objective_of
 from distill.memory import choose_mode
-from distill.training import Job, objective_of, train
+from distill.training import load_pair, train
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.env import code_version
 from fastpath.errors import ConfigError, ModelError, RunError
+from fastpath.items.item import Item
 from fastpath.models import (
     Lineage,
     is_ours,
@@ -23,7 +27,7 @@ from fastpath.models import (
     weights_sha256,
 )  # fmt: skip
 from fastpath.plan import Plan, read_plan
-from fastpath.runs import exported, finish, is_done, stage_folder, step, write_json
+from fastpath.runs import exported, finish, is_done, read_json, stage_folder, step, write_json
 from fastpath.sources import Source, locate
 from fastpath.team import Team
 
@@ -77,25 +81,40 @@ def run(recipe: Recipe) -> Path:
             teacher=teacher.folder, teacher_sha256=digests[0], student=student, keep=lineage.keep,
             depth=lineage.depth, mode=mode, checkpoint=checkpoint,
         )  # fmt: skip
-        team.tell(job)
-        trainer = train(recipe, job, device, out)
-        done = last_checkpoint(out / "checkpoints")
-        assert done is not None, "the last step writes one"
-        facts = {
-            "mode": mode, "steps": trainer.state.global_step, "learnt_tokens": trainer.learnt_tokens,
-            "loss": config.loss, "kd_weight": config.kd_weight, "temperature": config.temperature,
-            "student_weights_sha256": lineage.weights_sha256,
-        }  # fmt: skip
-        seen = tuple(dict.fromkeys([*lineage.calibration_items, *(item.id for item in data.items)]))
-        changes = {"distillation": facts, "calibration_items": seen, "code": code_version()}
-        made = Lineage(**{**vars(lineage), **changes})
+        if (out / "trained.json").exists():
+            team.tell(None)
+            pair = load_pair(recipe, job, device)
+        else:
+            team.tell(job)
+            pair, trained = train(recipe, job, device, out)
+            write_json(out / "trained.json", {"mode": mode, **trained})
+        facts = read_json(out / "trained.json")
+        made = lineage_of(lineage, config, facts, seen=(*data.items, *dev_items(config, seed=recipe.seed)))
+        weights = out / "checkpoints" / facts["checkpoint"]
         write_json(out / "plan.json", plan.model_dump())
-        worst = export_model(trainer.model, job, done, made, plan, config, out / "model", trust=trust)
+        worst = export_model(pair, job, weights, made, plan, config, out / "model", trust=trust)
         log.info(
             "saved %s; largest difference of a hidden state from the trained one: %.1e", out / "model", worst
         )
         finish(out)
     return out
+
+
+def lineage_of(
+    student: Lineage, config: DistillConfig, facts: dict[str, Any], *, seen: Iterable[Item]
+) -> Lineage:
+    """The lineage of the distilled student, but for the digest of its weights."""
+    keys = ("mode", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate")
+    how = {key: getattr(config, key) for key in keys} | {
+        key: facts[key] for key in ("mode", "steps", "learnt_tokens", "checkpoint")
+    }
+    ids = tuple(dict.fromkeys([*student.calibration_items, *(item.id for item in seen)]))
+    changes = {
+        "distillation": {**how, "student_weights_sha256": student.weights_sha256},
+        "calibration_items": ids,
+        "code": code_version(),
+    }
+    return Lineage(**{**vars(student), **changes})
 
 
 def find_student(recipe: Recipe, config: DistillConfig) -> Path:

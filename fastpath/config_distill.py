@@ -10,6 +10,9 @@ MODES = ("full", "head+last-k", "shared-lora", "lora")
 """What is trained, the most first; `auto` takes the first that fits the memory."""
 
 
+TASKS = ("doc_type", "date_pick", "routing", "field_lookup", "one_hop", "worked", "arithmetic", "chain")
+
+
 class DataConfig(Section):
     """Training data of your own: rows with {text}, {messages}, {prompt, completion} or {prompt, answer}."""
 
@@ -50,9 +53,12 @@ class DistillConfig(Section):
     """Of both models' predictions in that loss."""
     kd_weight: float = Field(default=1.0, ge=0, le=1)
     """Share of the loss between the models; the rest is the likelihood of the data's own tokens."""
-    tasks: tuple[str, ...] = (
-        "doc_type", "date_pick", "routing", "field_lookup", "one_hop", "worked", "arithmetic", "chain",
-    )  # fmt: skip
+    hidden_weight: float = Field(default=0.0, ge=0)
+    """Weight of the squared error of the student's stream after the first cut, against what the next kept
+    block was trained to read; falls to 0 over hidden_steps."""
+    hidden_steps: int = Field(default=40, ge=1)
+    """Updates until only the loss between predictions is left."""
+    tasks: tuple[str, ...] = TASKS
     """Generators of the training items (split "distillation": never asked in an evaluation)."""
     items_per_task: int = Field(default=400, ge=1)
     """Training items of each task."""
@@ -62,6 +68,8 @@ class DistillConfig(Section):
     """Answers that the original writes to each worked item: the right ones take the place of the reference."""
     data: tuple[DataConfig, ...] = ()
     """Training data of your own."""
+    learn: Literal["answers", "all"] = "answers"
+    """Which tokens of items and rows are learnt: the answers, or the prompts as well."""
     pack: Literal["auto", "no"] = "auto"
     """auto: several examples in one row, none of which sees another, where the model can do that."""
     steps: int = Field(default=200, ge=1)
@@ -84,6 +92,13 @@ class DistillConfig(Section):
     """Updates between checkpoints, from which a killed run goes on; a multiple of log_steps."""
     log_steps: int = Field(default=5, ge=1)
     """Updates between lines of metrics.jsonl."""
+    dev_items_per_task: int = Field(default=0, ge=0)
+    """Items of each dev task that are scored at every checkpoint: early stopping goes by the nats of the
+    complex ones. 0: none, and the last checkpoint is exported, not the best."""
+    dev_tasks: tuple[str, ...] = TASKS
+    """Generators of the dev items (split "calibration": neither learnt nor evaluated)."""
+    patience: int = Field(default=3, ge=1)
+    """Checkpoints without a better one after which training stops."""
     recompute_activations: bool = False
     """Compute activations again in the backward pass: much less memory, about a third slower."""
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,30 +104,36 @@ def stage_process(recipe, *overrides, **options):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["full", "shared-lora"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("shared-lora", marks=pytest.mark.slow)])
 def test_killed_it_ends_with_the_same_bytes(recipe, tmp_path, mode):
-    """Once while it trains, once while a checkpoint is written, once while it exports."""
-    common = [
-        f"distill.student={recipe.parent / 'run/prune/model'}",
-        f"distill.mode={mode}",
-        "distill.steps=8",
-    ]
+    student = f"distill.student={recipe.parent / 'run/prune/model'}"
+    common = [student, f"distill.mode={mode}", "distill.steps=30"]
     assert stage_process(recipe, *common, f"out={tmp_path / 'calm'}").wait() == 0
     folder = tmp_path / "killed" / "distill"
-    for sign in ("checkpoints/checkpoint-2/DONE", "checkpoints/checkpoint-6/optimizer.pt",
-                 ".model.unfinished/config.json"):  # fmt: skip
-        process = stage_process(recipe, *common, f"out={folder.parent}", start_new_session=True)
-        while process.poll() is None and not (folder / sign).exists():
-            time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process = stage_process(recipe, *common, f"out={folder.parent}", start_new_session=True)
+    while process.poll() is None and not (folder / "checkpoints/checkpoint-6/DONE").exists():
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
     assert stage_process(recipe, *common, f"out={folder.parent}").wait() == 0
+    check_same(folder, tmp_path / "calm" / "distill")
+
+    # As if killed when the last checkpoint had been begun.
+    (folder / "DONE").unlink()
+    (folder / "trained.json").unlink()
+    shutil.rmtree(folder / "model")
+    (folder / "checkpoints/checkpoint-30/DONE").unlink()
+    (folder / "checkpoints/checkpoint-30/optimizer.pt").write_bytes(b"half")
+    assert stage_process(recipe, *common, f"out={folder.parent}").wait() == 0
+    check_same(folder, tmp_path / "calm" / "distill")
+
+
+def check_same(folder, calm):
     for name in ("model.safetensors", "config.json", "lineage.json"):
-        calm = tmp_path / "calm" / "distill" / "model" / name
-        assert (folder / "model" / name).read_bytes() == calm.read_bytes(), name
+        assert (folder / "model" / name).read_bytes() == (calm / "model" / name).read_bytes(), name
     logs = [
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for run in (folder, tmp_path / "calm" / "distill")
+        for run in (folder, calm)
     ]
     for row in (*logs[0], *logs[1]):
         del row["tokens_per_second"]
