@@ -36,7 +36,7 @@ def export_model(
     *,
     trust: bool,
 ) -> float:
-    """Save the student of the checkpoint in the type it was stored in; largest difference from what was trained.
+    """Save the checkpoint's student in the type it was stored in; largest difference from the trained one.
 
     `lineage` lacks the digest of the new weights. Raises SurgeryError if what is read back is another model.
     """
@@ -64,7 +64,7 @@ def trained_weights(checkpoint: Path) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def put(stored: PreTrainedModel, trained: dict[str, Tensor], job: Job, config: DistillConfig) -> None:
-    """Write trained tensors over the stored ones, adapters added to the layers that they adapt; one rounding."""
+    """Write trained tensors over the stored ones; adapters are added to their layers, rounded once."""
     path = find_blocks(stored)[0]
     scale = config.lora_alpha / config.lora_rank
     for name, tensor in trained.items():

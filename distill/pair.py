@@ -3,7 +3,7 @@
 # B rows, T tokens, N learnt tokens, D width
 
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, Self
 
 import torch
@@ -65,7 +65,7 @@ class Pair(nn.Module):
     def forward(
         self, input_ids: Tensor, labels: Tensor, *, hidden_weight: float = 0.0, **inputs: Any
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sums over the learnt tokens of the batch: loss, distance from the teacher, cross-entropy, hidden error.
+        """Sums over the learnt tokens: loss, distance from the teacher, cross-entropy, hidden error.
 
         `labels` int64 (B, T): the token itself where it is learnt, else IGNORED; the first of a row never is.
         """
@@ -124,9 +124,7 @@ def hidden_at(
     model: Any, at_BT: Tensor, inputs: dict[str, Any], blocks: Collection[int] = ()
 ) -> tuple[Tensor, Outputs]:
     """((N, D) what enters the head at the marked positions, {block: its output} of `blocks`)."""
-    with (
-        head_inputs(model, at_BT) as seen,
-        outputs_of(model, blocks) if blocks else nullcontext({}) as outputs,
-    ):
+    taps: AbstractContextManager[Outputs] = outputs_of(model, blocks) if blocks else nullcontext({})
+    with head_inputs(model, at_BT) as seen, taps as outputs:
         model(**inputs)
     return seen[0], outputs

@@ -35,7 +35,7 @@ log = logging.getLogger("fastpath")
 
 
 def run(recipe: Recipe) -> Path:
-    """Distil the recipe's model into the student; return the stage's folder: metrics.jsonl, plan.json, model/.
+    """Distil the recipe's model into the student; the stage's folder: metrics.jsonl, plan.json, model/.
 
     Raises UserError; a killed run goes on from its last checkpoint.
     """
@@ -81,7 +81,7 @@ def run(recipe: Recipe) -> Path:
             teacher=teacher.folder, teacher_sha256=digests[0], student=student, keep=lineage.keep,
             depth=lineage.depth, mode=mode, checkpoint=checkpoint,
         )  # fmt: skip
-        if (out / "trained.json").exists():
+        if (out / "trained.json").exists() and checkpoint:
             team.tell(None)
             pair = load_pair(recipe, job, device)
         else:
@@ -125,7 +125,7 @@ def find_student(recipe: Recipe, config: DistillConfig) -> Path:
         folder = Path(config.student)
         if not is_ours(folder):
             raise ConfigError(
-                f"distill.student: {folder} has no lineage.json; name the stage prune, or a model folder that "
+                f"distill.student: {folder} has no lineage.json; name the stage prune, or a folder that "
                 "fastpath exported"
             )
     if weights_sha256(folder) != Lineage.read(folder).weights_sha256:
@@ -160,8 +160,8 @@ def check_vocabularies(student: Path, teacher: Path, *, trust: bool) -> None:
     ours, theirs = (load_tokenizer(f, trust_remote_code=trust).get_vocab() for f in (student, teacher))
     if ours != theirs:
         raise ModelError(
-            f"{student}: another vocabulary than the teacher's {teacher} ({len(ours)} and {len(theirs)} tokens): "
-            "their predictions cannot be compared; take the tokenizer files of the teacher"
+            f"{student}: another vocabulary than the teacher's {teacher} ({len(ours)} and {len(theirs)} "
+            "tokens): their predictions cannot be compared; take the tokenizer files of the teacher"
         )
 
 
@@ -170,5 +170,5 @@ def check_inputs(folder: Path, used: dict[str, str]) -> None:
     begun = step(folder, "inputs.json", lambda: used)
     if changed := [name for name in used if begun.get(name) != used[name]]:
         raise RunError(
-            f"{folder}: begun with another {changed[0]} than there is now; delete it, or choose another out="
+            f"{folder}: begun with other {changed[0]} than there is now; delete it, or choose another out="
         )

@@ -14,7 +14,7 @@ from fastpath.errors import ConfigError
 
 
 def shared_prefix(student: PreTrainedModel, teacher: PreTrainedModel, most: int) -> int:
-    """Number of leading blocks, at most `most`, that are the same in both models, with all that enters them."""
+    """Number of leading blocks, at most `most`, that are the same in both models, embeddings included."""
     pairs = list(zip(find_blocks(student)[1], find_blocks(teacher)[1], strict=False))[:most]
     inputs = zip(_embeddings(student), _embeddings(teacher), strict=True)
     if not all(torch.equal(a, b) for a, b in inputs):
@@ -104,7 +104,7 @@ def stock_model(student: Any) -> PreTrainedModel:
     return student if isinstance(student, PreTrainedModel) else student.get_base_model()
 
 
-def _embeddings(model: PreTrainedModel) -> list[nn.Parameter]:
+def _embeddings(model: PreTrainedModel) -> list[Any]:
     """What turns tokens and positions into the stream: the weights of all embedding modules."""
     return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
 

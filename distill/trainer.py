@@ -107,7 +107,7 @@ class DistilTrainer(Trainer):
         self._start_counting()
 
     def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
-        """Nats per answer token and accuracy of the dev items of both suites, which each process shares in."""
+        """Nats per answer token and accuracy of both suites' dev items, dealt to the processes."""
         start = time.monotonic()
         batches = self._dev.shares(self.args.process_index, self.args.world_size)
         sums_2S = self._dev.nats(self.model, batches)  # type: ignore[arg-type]

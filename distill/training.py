@@ -41,7 +41,7 @@ def load_pair(recipe: Recipe, job: Job, device: torch.device) -> Pair:
 
 
 def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> tuple[Pair, dict[str, Any]]:
-    """(the trained pair, what trained.json says of it). Writes FOLDER/checkpoints/ and FOLDER/metrics.jsonl."""
+    """(the trained pair, facts of it). Writes FOLDER/checkpoints/ and FOLDER/metrics.jsonl."""
     config, seed = recipe.distill or DistillConfig(), recipe.seed
     dtype = pick_dtype(recipe.model, device)[0]
     tokenizer = load_tokenizer(job.student, trust_remote_code=recipe.model.trust_remote_code)

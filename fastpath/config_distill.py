@@ -41,13 +41,13 @@ class DistillConfig(Section):
     """head+last-k: how many blocks are trained."""
     lora_rank: int = Field(default=16, ge=1)
     """lora, shared-lora: rank of the adapters."""
-    lora_alpha: float = Field(default=32.0, gt=0)
+    lora_alpha: int = Field(default=32, ge=1)
     """lora, shared-lora: an adapter is scaled by lora_alpha / lora_rank."""
     freeze_prefix: bool = True
     """Leave embeddings and blocks before the first cut as they are; they then run once for both models."""
     loss: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"] = "forward_kl"
     """What is between the two models' predictions; distill/losses.py has the formulas."""
-    loss_options: dict[Literal["alpha", "beta"], float] = {}
+    loss_options: dict[str, float] = Field(default={})
     """beta of jsd, alpha of the skewed ones."""
     temperature: float = Field(default=1.0, gt=0)
     """Of both models' predictions in that loss."""
@@ -65,7 +65,7 @@ class DistillConfig(Section):
     items_weight: float = Field(default=1.0, gt=0)
     """Their share of the examples, against the weights of `data`."""
     own_answers: int = Field(default=0, ge=0)
-    """Answers that the original writes to each worked item: the right ones take the place of the reference."""
+    """Answers that the original writes to each worked item; right ones take the place of the reference."""
     data: tuple[DataConfig, ...] = ()
     """Training data of your own."""
     learn: Literal["answers", "all"] = "answers"
