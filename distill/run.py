@@ -13,7 +13,8 @@ from distill.dev import dev_items
 from distill.export import export_model
 from distill.job import Job, objective_of
 from distill.memory import choose_mode
-from distill.training import load_pair, train
+from distill.plot import training_figure
+from distill.training import load_pair, read_metrics, train
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.env import code_version
@@ -29,7 +30,8 @@ from fastpath.models import (
     weights_sha256,
 )  # fmt: skip
 from fastpath.plan import Plan, read_plan
-from fastpath.runs import exported, finish, is_done, read_json, stage_folder, step, write_json
+from fastpath.plots import svg_text
+from fastpath.runs import exported, finish, is_done, read_json, stage_folder, step, write_json, write_text
 from fastpath.sources import Source, locate
 from fastpath.team import Team, is_sharded
 
@@ -68,6 +70,8 @@ def run(recipe: Recipe) -> Path:
         write_json(out / "plan.json", plan.model_dump())
         weights, trust = out / "checkpoints" / facts["checkpoint"], recipe.model.trust_remote_code
         export_model(pair, job, weights, made, plan, config, out / "model", trust=trust)
+        figure = training_figure(read_metrics(out / "metrics.jsonl"))
+        write_text(out / "metrics.svg", svg_text(figure, name="metrics"))
         log.info("saved %s", out / "model")
         finish(out)
     return out
@@ -118,6 +122,11 @@ def check_config(recipe: Recipe, config: DistillConfig) -> None:
     if recipe.model.device_map != "none":
         raise ConfigError(
             "model.device_map: distill holds each model on one device; model.device_map=none works"
+        )
+    if ":" in recipe.model.device:
+        raise ConfigError(
+            f"model.device: {recipe.model.device!r}: the trainer takes the first GPU that it sees; "
+            "set CUDA_VISIBLE_DEVICES to choose it, and model.device=cuda"
         )
     if is_sharded() and config.dev_items_per_task:
         raise ConfigError("distill.dev_items_per_task: FSDP has no student in one piece to score; 0 works")

@@ -1,12 +1,12 @@
 """Print what a distill folder holds. Reads only."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from distill.training import read_metrics
 from fastpath.cli import console
 from fastpath.models import Lineage
 
@@ -17,8 +17,7 @@ LINES = 10
 def show(folder: Path) -> dict[str, Any]:
     """Print how the loss fell in OUT/distill; return the headline."""
     facts = Lineage.read(folder / "model").distillation or {}
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if "kd_nats_per_token" in row]
+    rows = [row for row in read_metrics(folder / "metrics.jsonl") if "kd_nats_per_token" in row]
     out = console()
     out.print(loss_table(rows))
     out.print(f"model   {folder / 'model'}", soft_wrap=True)

@@ -77,7 +77,7 @@ def training_arguments(
             f"distill.batch_rows: {config.batch_rows} rows cannot be dealt to {num_processes()} processes in "
             f"batches of {config.micro_rows} (distill.micro_rows); {at_once} divides a batch that works"
         )
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=config.steps,
         per_device_train_batch_size=config.micro_rows,
@@ -108,6 +108,14 @@ def training_arguments(
         disable_tqdm=True,
         report_to=list(config.report_to) or "none",
     )
+    arguments.device  # noqa: B018 (counts the GPUs)
+    arguments._n_gpu = 1  # one process, one GPU: DataParallel would not sum over the step
+    return arguments
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_metrics(path: Path, rows: list[dict[str, Any]], *, anew: bool) -> None:

@@ -103,6 +103,7 @@ def student_of(recipe):
         (["distill.last_blocks=9"], "distill.last_blocks: 9 of 4 blocks; at most 4"),
         (["distill.data=[{source: no.jsonl}]"], "distill.data: no.jsonl: no such file"),
         (["distill.data=[{sorce: no.jsonl}]"], "distill.data.0.sorce: unknown key; did you mean 'source'?"),
+        (["model.device=cuda:1"], "model.device: 'cuda:1': the trainer takes the first GPU that it sees"),
         (["model.device_map=auto"], "model.device_map: distill holds each model on one device"),
     ],
 )
@@ -196,6 +197,7 @@ def test_dev_items_are_new_and_stop_early(recipe, tmp_path):
     best = min(dev, key=lambda row: row["eval_complex_nats_per_token"])
     assert trained["checkpoint"] == f"checkpoint-{best['step']}"
     assert {"eval_simple_nats_per_token", "eval_simple_accuracy", "eval_complex_accuracy"} <= dev[0].keys()
+    assert "learnt tokens" in (folder / "metrics.svg").read_text()
     seen = set(Lineage.read(folder / "model").calibration_items)
     before = set(Lineage.read(recipe.parent / "run/prune/model").calibration_items)
     assert len(seen - before) == 2 * 12 + 2 * 2
