@@ -72,7 +72,7 @@ def choose_mode(
             "distill.mode: shared-lora needs the base's own blocks, and the student's were repaired or "
             "trained; lora works"
         )
-    base, cut = (_empty(folder, dtype=dtype, trust=trust) for folder in (teacher, student))
+    base, cut = (empty_model(folder, dtype=dtype, trust=trust) for folder in (teacher, student))
     estimates = {mode: estimate(mode, config, base, cut, keep) for mode in modes}
     free = free_bytes(device)
     log.info("memory: %.2f GiB are free; %s", free / GIB, "; ".join(map(str, estimates.values())))
@@ -129,7 +129,7 @@ def kept_bytes(model: PreTrainedModel, block: nn.Module) -> int:
     return int(KEPT * features * model.dtype.itemsize)
 
 
-def _empty(folder: Path, *, dtype: torch.dtype, trust: bool) -> PreTrainedModel:
+def empty_model(folder: Path, *, dtype: torch.dtype, trust: bool) -> PreTrainedModel:
     """The model of a folder, without data."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     with torch.device("meta"):

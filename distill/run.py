@@ -1,5 +1,6 @@
 """student + teacher -> mode -> train -> put the trained weights into the stored ones -> check -> save."""
 
+import importlib.util
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -123,6 +124,9 @@ def check_config(recipe: Recipe, config: DistillConfig) -> None:
         raise ConfigError(
             "model.device_map: distill holds each model on one device; model.device_map=none works"
         )
+    for package in config.report_to:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"distill.report_to: {package} is not installed; pip install {package}")
     if ":" in recipe.model.device:
         raise ConfigError(
             f"model.device: {recipe.model.device!r}: the trainer takes the first GPU that it sees; "

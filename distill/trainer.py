@@ -152,8 +152,10 @@ class Watch(TrainerCallback):
         self._trainer.check_finite()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """One step on."""
+        """One step on; the last one is logged, whatever its number."""
         self._advance(1)
+        if state.global_step >= state.max_steps:
+            control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """A line of metrics.jsonl, and beside the bar."""

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 SMALL = {
     "mode": "full", "tasks": ["doc_type", "one_hop"], "items_per_task": 12, "steps": 4, "batch_rows": 4,
     "micro_rows": 2, "max_tokens": 512, "log_steps": 1, "checkpoint_steps": 2, "warmup_steps": 1,
-    "last_blocks": 2, "lora_rank": 4, "learning_rate": 1e-3,
+    "last_blocks": 2, "lora_rank": 4, "lora_alpha": 6, "learning_rate": 1e-3,
 }  # fmt: skip
 
 
@@ -103,6 +103,7 @@ def student_of(recipe):
         (["distill.last_blocks=9"], "distill.last_blocks: 9 of 4 blocks; at most 4"),
         (["distill.data=[{source: no.jsonl}]"], "distill.data: no.jsonl: no such file"),
         (["distill.data=[{sorce: no.jsonl}]"], "distill.data.0.sorce: unknown key; did you mean 'source'?"),
+        (["distill.report_to=[wandb]"], "distill.report_to: wandb is not installed; pip install wandb"),
         (["model.device=cuda:1"], "model.device: 'cuda:1': the trainer takes the first GPU that it sees"),
         (["model.device_map=auto"], "model.device_map: distill holds each model on one device"),
     ],

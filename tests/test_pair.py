@@ -6,7 +6,7 @@ from tiny import byte_tokenizer, tiny_llama, write_tiny
 
 from distill.job import Job, make_pair
 from distill.losses import Objective
-from distill.memory import CHUNKS, _empty, estimate
+from distill.memory import CHUNKS, empty_model, estimate
 from distill.packing import IGNORED
 from distill.pair import Pair
 from distill.students import num_shareable, stock_model, without_adapters
@@ -127,7 +127,7 @@ def test_what_a_mode_trains_and_the_estimate_of_it(folders, mode):
     if mode == "head+last-k":
         blocks = {name.partition("layers.")[2].partition(".")[0] for name in trained if "layers." in name}
         assert blocks == {"3"} and any("norm" in name and "layers" not in name for name in trained)
-    models = [_empty(folder, dtype=torch.float32, trust=False) for folder in folders]
+    models = [empty_model(folder, dtype=torch.float32, trust=False) for folder in folders]
     told = estimate(mode, CONFIG, *models, KEEP)
     assert told.weights == sum(p.numel() * p.element_size() for p in pair.parameters())
     assert told.training == 12 * sum(p.numel() for p in pair.parameters() if p.requires_grad)
