@@ -48,10 +48,10 @@ def export_model(
         save_model(stored, load_tokenizer(job.student, trust_remote_code=trust), unfinished)
         dtype = stored.dtype
         del stored  # large; and another copy of the model is coming
-        saved = load_model(unfinished, dtype=torch.float32, device=device, trust_remote_code=trust)
+        saved = load_model(unfinished, dtype=pair.dtype, device=device, trust_remote_code=trust)
         if not is_sharded():
             pair.load_state_dict(load_file(checkpoint / SAFE_WEIGHTS_NAME), strict=False)
-            worst = difference(pair, saved, dtype)
+            worst = difference(pair, saved, TOLERANCE[pair.dtype] + TOLERANCE[dtype])
             log.info("largest difference of a hidden state from the trained student: %.1e", worst)
         facts = {**vars(lineage), "weights_sha256": weights_sha256(unfinished)}
         Lineage(**facts).write(unfinished)
@@ -84,10 +84,10 @@ def put(stored: PreTrainedModel, trained: dict[str, Tensor], job: Job, config: D
 
 
 @torch.no_grad()
-def difference(pair: Pair, saved: Any, dtype: torch.dtype) -> float:
+def difference(pair: Pair, saved: Any, tolerance: float) -> float:
     """Largest difference of what enters the heads of the trained and of the saved student, on fixed tokens.
 
-    Raises SurgeryError if it is more than rounding to `dtype` explains.
+    Raises SurgeryError if it is more than this share of the largest.
     """
     pair.eval()
     vocabulary = saved.config.get_text_config(decoder=True).vocab_size
@@ -97,7 +97,7 @@ def difference(pair: Pair, saved: Any, dtype: torch.dtype) -> float:
     with pair.student_alone() as trained:
         want_ND = hidden_at(trained, at_BT, inputs)[0].double()
     got_ND = hidden_at(saved, at_BT, inputs)[0].double()
-    worst, limit = (got_ND - want_ND).abs().max().item(), want_ND.abs().max().item() * TOLERANCE[dtype]
+    worst, limit = (got_ND - want_ND).abs().max().item(), want_ND.abs().max().item() * tolerance
     if not worst <= limit:
         raise SurgeryError(
             f"{type(saved).__name__}: the exported student is off by {worst:.2g} (allowed {limit:.2g}) from "

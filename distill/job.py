@@ -71,7 +71,7 @@ def make_pair(
     matched = [(numbers[i], j) for i, j in next_input_pairs(job.keep, job.depth) if i >= start]
     return Pair(
         student, teacher, start=start, keep=job.keep, drop=job.drop, matched=tuple(matched),
-        objective=objective_of(config), vocabulary=vocabulary,
+        objective=objective_of(config), vocabulary=vocabulary, dtype=dtype,
     )  # fmt: skip
 
 

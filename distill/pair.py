@@ -29,6 +29,7 @@ class Pair(nn.Module):
     The first `start` blocks are the same, frozen, and run once; one set of weights skips the blocks not in
     `keep`. `matched`: (block of the student, block of the teacher) whose outputs should agree, by the
     numbers that the blocks have in their models. `vocabulary`: tokens there are, where heads have more rows.
+    `dtype`: what is computed in; trained weights are float32 all the same.
     """
 
     _keys_to_ignore_on_save: ClassVar[None] = None  # the Trainer asks for it when it resumes
@@ -44,13 +45,16 @@ class Pair(nn.Module):
         matched: Pairs,
         objective: Objective,
         vocabulary: int,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
+        self.dtype = dtype
         self.student, self.teacher = student, teacher
         self.start, self.keep, self.drop, self.matched = start, keep, drop, matched
         self.objective, self.vocabulary = objective, vocabulary
         stock = stock_model(student)
-        self._heads = [find_head(model) for model in (stock, teacher) if model is not None]
+        with self.computing():
+            self._heads = [find_head(model) for model in (stock, teacher) if model is not None]
         self._no_split_modules = sorted(stock._no_split_modules or [])  # what FSDP2 shards one by one
         if teacher is not None:
             teacher.requires_grad_(False)
@@ -84,11 +88,16 @@ class Pair(nn.Module):
         error = hidden_error(ours, theirs, matched, at_BT)
         return nats.loss + hidden_weight * error, nats.kd, nats.ce, error.detach()
 
+    def computing(self) -> torch.autocast:
+        """The context in which float32 weights meet frozen ones of another type."""
+        device = next(self.parameters()).device.type
+        return torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
     @contextmanager
     def student_alone(self) -> Iterator[PreTrainedModel]:
         """A model that computes what the student does, inside the block, called with use_cache=False."""
         model = stock_model(self.student)
-        with skipping(model, self.drop) if self.teacher is None else nullcontext():
+        with self.computing(), skipping(model, self.drop) if self.teacher is None else nullcontext():
             yield model
 
     @torch.no_grad()

@@ -50,7 +50,8 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> tuple
         read_data(config, seed=seed), config, None, tokenizer,
         weights=job.teacher_sha256, seed=seed, folder=folder,
     )  # fmt: skip
-    packed = config.pack == "auto" and can_pack(stock_model(pair.student))
+    with pair.computing():
+        packed = config.pack == "auto" and can_pack(stock_model(pair.student))
     rows = Numbered(data, config, tokenizer, seed=seed, packed=packed)
     at_once = config.micro_rows * config.max_tokens
     dev = Dev(dev_items(config, seed=seed), tokenizer, batch_tokens=at_once)

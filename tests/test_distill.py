@@ -80,6 +80,16 @@ def test_every_mode_learns_and_exports_a_stock_model(recipe, tmp_path, mode, bas
     assert {name for name in before if "layers.3." in name and "_proj" in name}.isdisjoint(same)
 
 
+@pytest.mark.parametrize("mode", ["full", "shared-lora"])
+def test_it_trains_in_bfloat16(recipe, tmp_path, mode):
+    keys = [f"distill.mode={mode}", "distill.dev_items_per_task=1", "distill.steps=12", "model.dtype=bfloat16"]
+    folder = distilled(recipe, *keys, out=tmp_path / "run")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-2]["kd_nats_per_token"] < rows[1]["kd_nats_per_token"]
+    weights = load_file(folder / "model" / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}, "as the base was stored"
+
+
 def test_mode_of_the_memory_estimate_is_the_first_that_fits(recipe, tmp_path, monkeypatch):
     keys = ["distill.mode=auto", "distill.steps=1", "distill.checkpoint_steps=1"]
     assert read_json(distilled(recipe, *keys, out=tmp_path / "run") / "mode.json") == "full"

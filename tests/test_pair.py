@@ -30,7 +30,7 @@ def folders(tmp_path_factory):
     return base, folder / "cut"
 
 
-def pair_of(folders, mode="full", **changes):
+def pair_of(folders, mode="full", *, dtype=torch.float32, **changes):
     job = Job(
         teacher=folders[0], teacher_sha256="", student=folders[1], keep=KEEP, depth=DEPTH, mode=mode,
         checkpoint=None,
@@ -38,7 +38,7 @@ def pair_of(folders, mode="full", **changes):
     torch.manual_seed(0)
     pair = make_pair(
         job, CONFIG.model_copy(update=changes), vocabulary=259,
-        dtype=torch.float32, device=torch.device("cpu"), trust=False,
+        dtype=dtype, device=torch.device("cpu"), trust=False,
     )  # fmt: skip
     return pair.train()
 
@@ -54,7 +54,7 @@ def stepped(pair, **keys):
 def test_equal_models_cost_nothing():
     pair = Pair(
         tiny_llama(), tiny_llama(), start=0, keep=tuple(range(DEPTH)), drop=(), matched=((2, 2),),
-        objective=Objective(), vocabulary=259,
+        objective=Objective(), vocabulary=259, dtype=torch.float32,
     )  # fmt: skip
     (loss, kd, ce, hidden), gradients = stepped(pair, hidden_weight=1.0)
     assert loss.item() == kd.item() == hidden.item() == 0 < ce.item()
@@ -113,6 +113,19 @@ def test_recomputed_activations_give_the_same_gradient(folders, mode):
     (again, *_), recomputed = stepped(pair_of(folders, mode, recompute_activations=True), hidden_weight=0.5)
     assert loss.item() == again.item()
     assert all(torch.equal(gradients[name], recomputed[name]) for name in gradients)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bfloat16_computes_about_the_same_and_trains_in_float32(folders, mode):
+    (loss, *_), gradients = stepped(pair_of(folders, mode))
+    pair = pair_of(folders, mode, dtype=torch.bfloat16)
+    with pair.computing():  # accelerate does this
+        (rough, *_), rounded = stepped(pair)
+    assert loss.item() == pytest.approx(rough.item(), rel=0.2) and loss.item() != rough.item()
+    assert all(gradient.dtype == torch.float32 for gradient in rounded.values())
+    assert stock_model(pair.student).get_input_embeddings().weight.dtype == torch.bfloat16
+    ours, theirs = (torch.cat([g.flatten() for g in side.values()]) for side in (gradients, rounded))
+    assert torch.cosine_similarity(ours, theirs, dim=0) > 0.95
 
 
 @pytest.mark.parametrize("mode", MODES)
