@@ -65,7 +65,7 @@ def set_trainable(student: PreTrainedModel, parameters: Sequence[nn.Parameter]) 
 def with_adapters(student: PreTrainedModel, config: DistillConfig, blocks: Sequence[int]) -> Any:
     """The model as a peft model: low-rank adapters on the linear layers of `blocks`, all else frozen.
 
-    Raises ConfigError if these have no linear layers.
+    Raises ConfigError if these have no linear layers, or peft refuses them.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -78,12 +78,18 @@ def with_adapters(student: PreTrainedModel, config: DistillConfig, blocks: Seque
     adapters = LoraConfig(
         r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=names, lora_dropout=0.0, bias="none"
     )  # fmt: skip
-    return get_peft_model(student, adapters)
+    try:
+        return get_peft_model(student, adapters)
+    except ValueError as error:  # for example of state-space blocks
+        reason = str(error).splitlines()[0][:160]
+        raise ConfigError(
+            f"distill.mode: no adapters for {type(student).__name__} ({reason}); full works"
+        ) from None
 
 
 def linear_layers(block: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of a block, by their names in it."""
-    return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
+    """The linear layers of a block, by their names in it; no subclass: some routers return a tuple."""
+    return {name: module for name, module in block.named_modules() if type(module) is nn.Linear}
 
 
 @contextmanager

@@ -82,7 +82,8 @@ def test_every_mode_learns_and_exports_a_stock_model(recipe, tmp_path, mode, bas
 
 @pytest.mark.parametrize("mode", ["full", "shared-lora"])
 def test_it_trains_in_bfloat16(recipe, tmp_path, mode):
-    keys = [f"distill.mode={mode}", "distill.dev_items_per_task=1", "distill.steps=12", "model.dtype=bfloat16"]
+    dev = "distill.dev_items_per_task=1"
+    keys = [f"distill.mode={mode}", dev, "distill.steps=12", "model.dtype=bfloat16"]
     folder = distilled(recipe, *keys, out=tmp_path / "run")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows[-2]["kd_nats_per_token"] < rows[1]["kd_nats_per_token"]
