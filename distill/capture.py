@@ -156,6 +156,7 @@ def capture(store: Store, teacher: Teacher, examples: Sequence[Example], *, batc
         store.add(waiting)
 
 
+@torch.no_grad()
 def predict(teacher: Teacher, codec: Codec, examples: Sequence[Example]) -> list[dict[str, Tensor]]:
     """What the codec keeps of each example, from one forward pass."""
     chunks = [
@@ -167,8 +168,9 @@ def predict(teacher: Teacher, codec: Codec, examples: Sequence[Example]) -> list
     return [{name: part[i] for name, part in parts.items()} for i in range(len(examples))]
 
 
+@torch.no_grad()
 def check_again(store: Store, teacher: Teacher, examples: Sequence[Example], *, seed: int) -> float:
-    """Ask the teacher again for random samples, each alone; the largest difference from what is kept, in nats.
+    """Ask the teacher again for random samples, each alone: the largest difference from what is kept, nats.
 
     Raises RunError if it is more than rounding explains: another order of summation, in other batches.
     """

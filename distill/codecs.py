@@ -66,7 +66,7 @@ class TopKCodec:
 
 @dataclass(frozen=True)
 class ExpectedCodec:
-    """The row of the head that the teacher expects: exact, for a student whose head is the same and frozen."""
+    """The row of the head that the teacher expects: exact where the student's head is the same and frozen."""
 
     temperature: float
 

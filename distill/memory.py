@@ -48,8 +48,8 @@ class Estimate:
     def __str__(self) -> str:
         before = f", before it {self.capture / GIB:.2f} for the original" if self.capture else ""
         return (
-            f"{self.mode} {self.total / GIB:.2f} GiB (weights {self.weights / GIB:.2f}, gradients and averages "
-            f"{self.training / GIB:.2f}, activations {self.activations / GIB:.2f}{before})"
+            f"{self.mode} {self.total / GIB:.2f} GiB (weights {self.weights / GIB:.2f}, gradients and "
+            f"averages {self.training / GIB:.2f}, activations {self.activations / GIB:.2f}{before})"
         )
 
 
@@ -76,8 +76,8 @@ def choose_mode(
         modes = [m for m in modes if not trains_head(cut, m, config, start=num_shareable(m, config, keep))]
         if config.mode not in ("auto", *modes):
             raise ConfigError(
-                f"distill.teacher: expected needs a frozen head, and mode {config.mode} trains it; top-k works, "
-                "or mode: lora"
+                f"distill.teacher: expected needs a frozen head, and mode {config.mode} trains it; "
+                "top-k works, or mode: lora"
             )
     if config.mode not in ("auto", *modes):
         raise ConfigError(
@@ -145,7 +145,9 @@ def empty_model(folder: Path, *, dtype: torch.dtype, trust: bool) -> PreTrainedM
     """The model of a folder, without data."""
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=trust)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            config, dtype=dtype, trust_remote_code=trust
+        )
     model.tie_weights()
     return model
 

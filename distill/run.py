@@ -90,8 +90,8 @@ def run(recipe: Recipe) -> Path:
         assert done is not None, "the last step writes one"
         facts = {
             "mode": mode, "steps": trainer.state.global_step, "learnt_tokens": trainer.learnt_tokens,
-            "teacher": config.teacher, "loss": config.loss, "kd_weight": config.kd_weight, "temperature": config.temperature,
-            "student_weights_sha256": lineage.weights_sha256,
+            "teacher": config.teacher, "loss": config.loss, "kd_weight": config.kd_weight,
+            "temperature": config.temperature, "student_weights_sha256": lineage.weights_sha256,
         }  # fmt: skip
         seen = tuple(dict.fromkeys([*lineage.calibration_items, *(item.id for item in data.items)]))
         changes = {"distillation": facts, "calibration_items": seen, "code": code_version()}

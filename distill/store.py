@@ -47,9 +47,10 @@ class Store:
         folder = cache_folder() / "teachers" / _digest_of(settings)[:16]
         found = step(folder, SETTINGS, lambda: settings)
         if changed := [key for key in settings if found.get(key) != settings[key]]:
+            key = changed[0]
             raise RunError(
-                f"{folder / SETTINGS}: {changed[0]} is {found.get(changed[0])!r}, not {settings[changed[0]]!r}: "
-                "it was changed or is another store's; delete the folder"
+                f"{folder / SETTINGS}: {key} is {found.get(key)!r}, not {settings[key]!r}: it was changed or "
+                "is another store's; delete the folder"
             )
         return cls(folder)
 
@@ -130,5 +131,5 @@ def _digest(tensors: Kept, metadata: Mapping[str, str]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-        whole.update(tensor.numpy())
+        whole.update(tensor.numpy().tobytes())
     return whole.hexdigest()

@@ -32,7 +32,7 @@ def weights_digest(tensors: Iterable[Tensor]) -> str:
     whole = hashlib.sha256()
     for tensor in tensors:
         whole.update(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
-        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return whole.hexdigest()
 
 
@@ -51,7 +51,9 @@ def num_shareable(mode: str, config: DistillConfig, keep: Sequence[int]) -> int:
     return min(first_cut, len(keep) - config.last_blocks)
 
 
-def trainable(student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int) -> list[nn.Parameter]:
+def trainable(
+    student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int
+) -> list[nn.Parameter]:
     """What full and head+last-k train, at most what comes after the first `start` blocks.
 
     What is frozen in front takes the embeddings with it, and a head that is tied to them.

@@ -67,9 +67,7 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> Disti
     vocabulary = 1 + max(tokenizer.get_vocab().values())
     store = Store(job.kept.store) if job.kept else None
     codec = store.codec if store else None
-    pair = make_pair(
-        job, config, dtype=dtype, device=device, trust=trust, vocabulary=vocabulary, codec=codec
-    )
+    pair = make_pair(job, config, dtype=dtype, device=device, trust=trust, vocabulary=vocabulary, codec=codec)
     data = with_own_answers(
         read_data(config, seed=recipe.seed), config, None, tokenizer,
         weights=job.teacher_sha256, seed=recipe.seed, folder=folder,
@@ -96,9 +94,7 @@ def make_pair(
 ) -> Pair:
     """Load the models that the mode needs, and mark what it trains."""
     load = partial(load_model, dtype=dtype, device=device, trust_remote_code=trust)
-    pair = partial(
-        Pair, drop=job.drop, objective=objective_of(config), vocabulary=vocabulary, codec=codec
-    )
+    pair = partial(Pair, drop=job.drop, objective=objective_of(config), vocabulary=vocabulary, codec=codec)
     most = num_shareable(job.mode, config, job.keep)
     if job.mode == "shared-lora":
         student: Any = with_adapters(load(job.teacher), config, job.keep[most:])

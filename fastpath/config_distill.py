@@ -104,9 +104,13 @@ class DistillConfig(Section):
         if self.teacher == "live":
             return self
         if self.loss != "forward_kl":
-            raise ValueError(f"teacher: {self.loss} needs the original itself; live works, or loss: forward_kl")
+            raise ValueError(
+                f"teacher: {self.loss} needs the original itself; live works, or loss: forward_kl"
+            )
         if self.mode == "shared-lora":
-            raise ValueError("mode: shared-lora holds the original anyway; teacher: live works, or mode: lora")
+            raise ValueError(
+                "mode: shared-lora holds the original anyway; teacher: live works, or mode: lora"
+            )
         if self.teacher == "top-k" and self.temperature not in TEMPERATURES:
             known = ", ".join(map(str, TEMPERATURES))
             raise ValueError(f"temperature: {self.temperature} is not kept by teacher: top-k; it has {known}")

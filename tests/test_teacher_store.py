@@ -1,4 +1,4 @@
-"""A kept teacher is the live one: same gradients, captured once, whatever the order; what is wrong is refused."""
+"""A kept teacher is the live one: same gradients, captured once for every order; faults are named."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from random import Random
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_distill import recipe_of, stage_process
 from tiny import byte_tokenizer, run_stage, tiny_llama, write_tiny
 
 from distill import capture as capture_module
@@ -30,7 +31,6 @@ from fastpath.errors import RunError, UserError
 from fastpath.items.catalog import generate
 from fastpath.models import Lineage
 from fastpath.runs import read_json
-from test_distill import recipe_of, stage_process
 
 V = 259  # of the tokenizer; the model's head has one row more
 KEEP = (0, 1, 4, 5)
@@ -230,7 +230,11 @@ def test_altered_weights_are_seen_when_the_teacher_is_asked_again(teacher, codec
 def test_other_weights_or_codec_have_a_store_of_their_own(teacher):
     made = examples()
     store = filled(teacher, made)
-    for other in (store_of(TopKCodec(8), weights="1" * 64), store_of(TopKCodec(9)), store_of(ExpectedCodec(1))):
+    for other in (
+        store_of(TopKCodec(8), weights="1" * 64),
+        store_of(TopKCodec(9)),
+        store_of(ExpectedCodec(1)),
+    ):
         assert len(other) == 0
         assert other.folder != store.folder
     assert len(store_of(TopKCodec(8))) == len(made)
@@ -257,7 +261,7 @@ def test_corrupted_shard_is_named_and_captured_again_once_deleted(teacher):
         Store(store.folder)
     path.write_bytes(whole)
     flip(path, whole.index(made[0].key.encode()))
-    with pytest.raises(RunError, match="00000.safetensors"):
+    with pytest.raises(RunError, match=r"00000\.safetensors"):
         Store(store.folder).check()
     path.unlink()
     capture(Store(store.folder), teacher, made, batch_tokens=700)
@@ -273,7 +277,7 @@ def test_shard_of_another_store_is_refused(teacher):
         Store(other.folder)
     settings = store.folder / "store.json"
     settings.write_text(settings.read_text().replace("0" * 64, "2" * 64))
-    with pytest.raises(RunError, match="store.json: teacher_weights_sha256 is '222"):
+    with pytest.raises(RunError, match=r"store\.json: teacher_weights_sha256 is '222"):
         store_of(TopKCodec(8))
 
 
@@ -370,7 +374,10 @@ def test_run_with_another_seed_asks_the_teacher_no_more(recipe, tmp_path, monkey
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"teacher": "expected", "freeze_prefix": "false"}, "expected needs a frozen head, and mode full trains"),
+        (
+            {"teacher": "expected", "freeze_prefix": "false"},
+            "expected needs a frozen head, and mode full trains",
+        ),
         ({"teacher": "top-k", "teacher_top_k": 1000}, "teacher_top_k: 1000 of 259 tokens"),
     ],
 )
