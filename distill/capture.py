@@ -16,7 +16,7 @@ from torch import Tensor
 from distill.codecs import Codec, codec_of, settings_of
 from distill.data import Data, Numbered
 from distill.examples import Example
-from distill.head import Head, find_head
+from distill.head import Head, find_head, ready
 from distill.memory import empty_model
 from distill.packing import IGNORED, can_pack, padded_batch
 from distill.pair import hidden_at
@@ -55,9 +55,9 @@ class Teacher:
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         at_BT = predicting(inputs.pop("labels") != IGNORED)
         hidden_ND = hidden_at(self.model, at_BT, {**inputs, "use_cache": False})
-        weight_VD, bias_V = self.head.weights(self.vocabulary)
+        weights = ready(self.head.weights(), self.vocabulary)
         for hidden_CD in hidden_ND.split(max(1, CHUNK_BYTES // (4 * self.vocabulary))):
-            logits_CV = self.head.logits(hidden_CD, weight_VD, bias_V)
+            logits_CV = self.head.logits(hidden_CD, weights)
             if not logits_CV.isfinite().all():
                 raise ModelError(
                     f"the original's predictions are not finite in {str(self.model.dtype)[6:]}: its weights "

@@ -351,24 +351,33 @@ def test_stage_learns_what_it_learns_beside_the_teacher(recipe, tmp_path, name, 
 
 
 def test_student_is_trained_without_the_teacher(recipe, tmp_path, monkeypatch):
-    read = []
-    real = torch.nn.Module.load_state_dict
     from distill import training
 
-    original = training.load_model
+    read, original = [], training.load_model
     monkeypatch.setattr(training, "load_model", lambda f, **how: read.append(f) or original(f, **how))
     distilled(recipe, tmp_path, steps=2, teacher="top-k", teacher_top_k=16)
     assert read == [recipe.parent / "run/prune/model"]
-    assert torch.nn.Module.load_state_dict is real
 
 
-def test_run_with_another_seed_asks_the_teacher_no_more(recipe, tmp_path, monkeypatch, caplog):
-    keys = {"steps": 20, "teacher": "top-k", "teacher_top_k": 16}
+def test_run_with_another_seed_asks_the_teacher_no_more(recipe, tmp_path, caplog):
+    """Another order, other rows, other settings of training: only what is new is captured."""
+    data = tmp_path / "mine.jsonl"
+    texts = [{"text": f"Ticket {n}: the door of room {n * 7} is open."} for n in range(20)]
+    data.write_text("".join(json.dumps(text) + "\n" for text in texts))
+    sources = f"[{{source: {data}}}]"
+    keys = {"steps": 8, "teacher": "top-k", "teacher_top_k": 16, "tasks": "[]", "data": sources}
     distilled(recipe, tmp_path / "one", **keys)
     caplog.set_level("INFO", "fastpath")
-    distilled(recipe, tmp_path / "two", **keys, pack="no", learning_rate=2e-3)
-    assert "0 learnt tokens are to be captured" in caplog.text
+    caplog.clear()
+    out = tmp_path / "two"
+    options = arguments(recipe, out, **keys, pack="'no'", learning_rate=2e-3, kd_weight=0.5, temperature=2.0)
+    assert run_stage("distill", recipe, "seed=5", *options) == 0
+    assert "holds 20 of 20 samples; 0 learnt tokens are to be captured" in caplog.text
     assert "8 samples asked again" in caplog.text
+    caplog.clear()
+    data.write_text(data.read_text() + json.dumps({"text": "One more."}) + "\n")
+    distilled(recipe, tmp_path / "three", **keys)
+    assert "holds 20 of 21 samples; 8 learnt tokens are to be captured" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -412,6 +421,7 @@ def test_memory_estimate_has_no_teacher_beside_the_student(recipe, tmp_path, bas
     assert live.capture == 0 < kept.capture
 
 
+@pytest.mark.slow
 def test_killed_while_it_captures_and_trains_it_ends_with_the_same_bytes(recipe, tmp_path, monkeypatch):
     slow = "import distill.capture as c; c.SHARD_BYTES = 1"
     keys = {"steps": 6, "teacher": "top-k", "teacher_top_k": 16, "micro_rows": 1}
@@ -422,15 +432,14 @@ def test_killed_while_it_captures_and_trains_it_ends_with_the_same_bytes(recipe,
                "runpy.run_module('distill', run_name='__main__')"]  # fmt: skip
     where = {"cwd": Path(__file__).parents[1], "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     environment = os.environ | {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
-    for number in (2, 5):
-        process = subprocess.Popen(
-            [*command, "--config", str(recipe), *arguments(recipe, tmp_path / "killed", **keys)],
-            env=environment, start_new_session=True, **where,
-        )  # fmt: skip
-        while process.poll() is None and len([*tmp_path.glob("killed_cache/teachers/*/0*")]) < number:
-            time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process = subprocess.Popen(
+        [*command, "--config", str(recipe), *arguments(recipe, tmp_path / "killed", **keys)],
+        env=environment, start_new_session=True, **where,
+    )  # fmt: skip
+    while process.poll() is None and len([*tmp_path.glob("killed_cache/teachers/*/0*")]) < 4:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
     assert not (tmp_path / "killed/distill/DONE").exists()
     assert stage_process(recipe, *arguments(recipe, tmp_path / "killed", **keys)).wait() == 0
     for name in ("model.safetensors", "lineage.json"):
