@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distill.head import Head, compute_dtype
+from distill.head import Head, Weights, ready
 from distill.losses import Objective, cross_entropy
-from distill.targets import CHUNK_BYTES, Expected, Scorer, Targets
+from distill.targets import CHUNK_BYTES, Expected, Scorer, Targets, no_teacher
 
 
 @dataclass(frozen=True)
@@ -34,35 +34,29 @@ def chunked_nats(
     targets_N: Tensor,
     *,
     head: Head,
+    vocabulary: int,
     teacher: Targets | None = None,
     objective: Objective = Objective(),  # noqa: B008 (frozen)
-    vocabulary: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Nats:
     """What tokens cost whose last hidden states (after the final norm) and true ids these are.
 
-    `vocabulary`: the tokenizer's true size, where a config pads it; both sides are cut to it. `chunk_bytes`:
-    of the student's float32 logits; several tensors of that size are alive at once. Where N = 0 the gradients
-    are zeros, not missing, so that every process takes part in every step.
+    `vocabulary`: the size of the tokenizer; what pads a head beyond it is cut from both sides. `chunk_bytes`:
+    of the student's float32 logits; six to nine tensors of that size are alive at once. Where N = 0 the
+    gradients are zeros, not missing, so that every process takes part in every step.
     """
-    weight_VD, bias_V = head.weights(vocabulary)
     if teacher is None and objective.kd_weight > 0:
         raise ValueError(f"kd_weight {objective.kd_weight} without a teacher")
     if len(targets_N) != len(hidden_ND) or (teacher is not None and len(teacher) != len(hidden_ND)):
         raise ValueError("student, teacher and targets are not of the same tokens")
-    job = _Job(
-        targets_N,
-        head,
-        None if teacher is None else teacher.scorer(objective, len(weight_VD)),
-        objective,
-        max(1, chunk_bytes // (4 * len(weight_VD))),
-        torch.is_grad_enabled(),
-    )
-    loss, kd, ce = _Chunked.apply(hidden_ND, weight_VD, bias_V, job)
+    score = no_teacher if teacher is None else teacher.scorer(objective, vocabulary)
+    chunk = max(1, chunk_bytes // (4 * vocabulary))
+    job = _Job(targets_N, head, score, objective, vocabulary, chunk, torch.is_grad_enabled())
+    loss, kd, ce = _Chunked.apply(hidden_ND, *head.weights(), job)
     if isinstance(teacher, Expected):
-        expectation, entropy = teacher.known(hidden_ND, head)
-        loss = loss - objective.kd_weight * objective.temperature**2 * (expectation + entropy)
-        kd = kd - (expectation + entropy).detach()
+        known = teacher.known(hidden_ND, head)
+        loss = loss - objective.kd_weight * objective.temperature**2 * known
+        kd = kd - known.detach()
     return Nats(loss, kd, ce)
 
 
@@ -72,8 +66,9 @@ class _Job:
 
     targets_N: Tensor
     head: Head
-    score: Scorer | None
+    score: Scorer
     objective: Objective
+    vocabulary: int
     chunk: int
     with_gradient: bool
 
@@ -87,40 +82,46 @@ class _Gradients:
     bias_V: Tensor | None
 
     @classmethod
-    def zeros(cls, hidden_ND: Tensor, *head: Tensor | None, wanted: bool) -> "_Gradients":
-        def like(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-            needed = wanted and t is not None and t.requires_grad
-            return torch.zeros_like(t, dtype=torch.promote_types(t.dtype, dtype)) if needed else None
+    def zeros(cls, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> "_Gradients":
+        """For all that needs a gradient."""
 
-        return cls(like(hidden_ND, hidden_ND.dtype), *(like(t, torch.float32) for t in head))
+        def like(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+            if t is None or not t.requires_grad:
+                return None
+            return torch.zeros_like(t, dtype=torch.promote_types(t.dtype, dtype))
+
+        return cls(
+            like(hidden_ND, hidden_ND.dtype), like(weight_VD, torch.float32), like(bias_V, torch.float32)
+        )
 
     def add(self, at: slice, gradient_CV: Tensor, hidden_CD: Tensor, weight_VD: Tensor) -> None:
+        """Take in a chunk, from its gradient with respect to hidden W^T + b."""
+        rows = slice(len(weight_VD))  # what pads the vocabulary keeps its zeros
         if self.bias_V is not None:
-            self.bias_V.add_(gradient_CV.sum(0))
+            self.bias_V[rows] += gradient_CV.sum(0)
         gradient_CV = gradient_CV.to(weight_VD.dtype)
         if self.hidden_ND is not None:
             self.hidden_ND[at] = gradient_CV @ weight_VD
         if self.weight_VD is None:
             return
         if self.weight_VD.dtype == gradient_CV.dtype:
-            self.weight_VD.addmm_(gradient_CV.T, hidden_CD)
+            self.weight_VD[rows].addmm_(gradient_CV.T, hidden_CD)
         else:
-            self.weight_VD.add_(gradient_CV.T @ hidden_CD)
+            self.weight_VD[rows] += gradient_CV.T @ hidden_CD
 
 
 class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, job: _Job) -> Any:
-        gradients = _Gradients.zeros(hidden_ND, weight_VD, bias_V, wanted=job.with_gradient)
-        dtype = compute_dtype(weight_VD)
-        weights = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
+        weights = ready((weight_VD, bias_V), job.vocabulary)
+        gradients = _Gradients.zeros(hidden_ND, weight_VD, bias_V) if job.with_gradient else None
         sums = torch.zeros(2, dtype=torch.float64, device=hidden_ND.device)
         with torch.autocast(hidden_ND.device.type, enabled=False):
             for start in range(0, len(hidden_ND), job.chunk):
-                at = slice(start, start + job.chunk)
-                sums += _add_chunk(job, at, hidden_ND[at].to(dtype), weights, gradients)
+                sums += _add_chunk(job, slice(start, start + job.chunk), hidden_ND, weights, gradients)
+        if gradients is not None:
+            ctx.save_for_backward(gradients.hidden_ND, gradients.weight_VD, gradients.bias_V)
         kd, ce = sums[0].clone(), sums[1].clone()
-        ctx.save_for_backward(gradients.hidden_ND, gradients.weight_VD, gradients.bias_V)
         ctx.mark_non_differentiable(kd, ce)
         share, T = job.objective.kd_weight, job.objective.temperature
         return (1 - share) * ce + share * T**2 * kd, kd, ce
@@ -132,20 +133,19 @@ class _Chunked(torch.autograd.Function):
 
 
 def _add_chunk(
-    job: _Job, at: slice, hidden_CD: Tensor, weights: tuple[Tensor, Tensor | None], gradients: _Gradients
+    job: _Job, at: slice, hidden_ND: Tensor, weights: Weights, gradients: _Gradients | None
 ) -> Tensor:
     """(2,) summed kd and ce of a chunk; its gradients are added to what is there.
 
     A function of its own, so that all a chunk needs is freed before the next.
     """
     share, T = job.objective.kd_weight, job.objective.temperature
-    logits_CV = job.head.logits(hidden_CD, *weights)
+    hidden_CD = hidden_ND[at].to(weights[0].dtype)
+    logits_CV = job.head.logits(hidden_CD, weights)
+    kd_C, kd_gradient_CV = job.score(at, logits_CV if T == 1 else logits_CV / T)
     ce_C, gradient_CV = cross_entropy(logits_CV, job.targets_N[at])
-    kd_C = torch.zeros_like(ce_C)
-    if job.score is not None:
-        kd_C, kd_gradient_CV = job.score(at, logits_CV if T == 1 else logits_CV / T)
-        # T^2 of the rule, 1/T of the division
-        gradient_CV.mul_(1 - share).add_(kd_gradient_CV, alpha=share * T)
-    if job.with_gradient:
+    # T^2 of the rule, 1/T of the division
+    gradient_CV.mul_(1 - share).add_(kd_gradient_CV, alpha=share * T)
+    if gradients is not None:
         gradients.add(at, job.head.back(gradient_CV, logits_CV), hidden_CD, weights[0])
     return torch.stack([kd_C.double().sum(), ce_C.double().sum()])

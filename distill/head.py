@@ -13,6 +13,8 @@ from torch.distributed.tensor import DTensor
 
 from fastpath.errors import ModelError, UserError
 
+Weights = tuple[Tensor, Tensor | None]
+
 
 @dataclass(frozen=True)
 class Head:
@@ -22,23 +24,18 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
 
-    def weights(self, vocabulary: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """(V, D) weight and (V,) bias as they are now, without the rows that pad the true vocabulary."""
+    def weights(self) -> Weights:
+        """(V, D) weight and (V,) bias as they are now: whole, and part of the graph if they are trained."""
         if not isinstance(self.linear, nn.Linear) or not self.linear.weight.is_floating_point():
             raise ModelError(
                 f"{type(self.linear).__name__}: the loss needs a plain linear head; train it whole or leave "
                 "it frozen, without adapters and not quantised"
             )
-        weight_VD, bias_V = _gathered(self.linear.weight), _gathered(self.linear.bias)
-        if vocabulary is None or vocabulary == len(weight_VD):
-            return weight_VD, bias_V
-        if vocabulary > len(weight_VD):
-            raise UserError(f"vocabulary: {vocabulary} tokens, but a head has only {len(weight_VD)} rows")
-        return weight_VD[:vocabulary], None if bias_V is None else bias_V[:vocabulary]
+        return _gathered(self.linear.weight), _gathered(self.linear.bias)
 
-    def logits(self, hidden_CD: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
-        """(C, V) logits, at least in float32, with these weights of the head."""
-        raw_CV = nn.functional.linear(hidden_CD.to(weight_VD.dtype), weight_VD, bias_V)
+    def logits(self, hidden_CD: Tensor, weights: Weights) -> Tensor:
+        """(C, V) logits, at least in float32, by these weights of the head."""
+        raw_CV = nn.functional.linear(hidden_CD.to(weights[0].dtype), *weights)
         logits_CV = raw_CV.to(torch.promote_types(raw_CV.dtype, torch.float32))
         if self.scale != 1:
             logits_CV = logits_CV * self.scale
@@ -97,10 +94,15 @@ def head_inputs(model: Any, at_BT: Tensor) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def compute_dtype(weight: Tensor) -> torch.dtype:
-    """What a product with this weight is computed in: its own dtype, or autocast's."""
-    device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+def ready(weights: Weights, vocabulary: int) -> Weights:
+    """The rows of the true vocabulary, without those that pad it, in the dtype that autocast computes in."""
+    weight_VD, bias_V = weights
+    if vocabulary > len(weight_VD):
+        raise UserError(f"vocabulary: {vocabulary} tokens, but a head has only {len(weight_VD)} rows")
+    device = weight_VD.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else weight_VD.dtype
+    return weight_VD[:vocabulary].to(dtype), None if bias_V is None else bias_V[:vocabulary].to(dtype)
 
 
 def _gathered(parameter: Any) -> Any:
@@ -116,4 +118,4 @@ def _gathered(parameter: Any) -> Any:
             "the weight of the head is still sharded: compute the loss inside the forward of the root FSDP "
             "module, after the body of the model has run"
         )
-    return parameter.detach().full_tensor()
+    return parameter.full_tensor().detach()

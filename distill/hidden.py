@@ -33,10 +33,9 @@ def outputs_of(model: PreTrainedModel, blocks: Collection[int]) -> Iterator[dict
     outputs: dict[int, Tensor] = {}
 
     def see(i: int, _: Tensor, after_BTD: Tensor) -> None:
+        # Whole: to index it here would be in a checkpointed block's first forward and not in its second.
         if i in blocks:
-            outputs[i] = (
-                after_BTD  # whole: to index it here would differ from the checkpoint's second forward
-            )
+            outputs[i] = after_BTD
 
     with tap(model, see):
         yield outputs

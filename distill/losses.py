@@ -2,7 +2,8 @@
 
 A function takes logits that are already divided by the temperature T and returns the loss of every token and
 its gradient with respect to what it was given. The T^2 rule (Hinton et al., arXiv 1503.02531) is then T^2
-times the loss, and T times the gradient for the logits before the division.
+times the loss, and T times the gradient for the logits before the division. What a function made itself it
+changes in place: the logits of a chunk are large.
 """
 
 # N tokens, V vocabulary, K ids of a token that a cache holds
@@ -25,13 +26,13 @@ def forward_kl(student_NV: Tensor, teacher_NV: Tensor) -> LossAndGradient:
     """KL(p, q): the student must cover all that the teacher may say."""
     log_q, log_p = student_NV.log_softmax(-1), teacher_NV.log_softmax(-1)
     p = log_p.exp()
-    return _mean(p, log_p - log_q), log_q.exp_() - p
+    return _mean(p, log_p.sub_(log_q)), log_q.exp_().sub_(p)
 
 
 def reverse_kl(student_NV: Tensor, teacher_NV: Tensor) -> LossAndGradient:
     """KL(q, p): the student must not say what the teacher would not."""
     log_q, log_p = student_NV.log_softmax(-1), teacher_NV.log_softmax(-1)
-    q, d = log_q.exp(), log_q - log_p
+    q, d = log_q.exp(), log_q.sub_(log_p)
     return _mean(q, d), _through_softmax(q, d)
 
 
@@ -52,7 +53,7 @@ def skew_kl(student_NV: Tensor, teacher_NV: Tensor, *, alpha: float = 0.1) -> Lo
     _check_inside("alpha", alpha, "forward_kl is meant at 0")
     log_q, log_p = student_NV.log_softmax(-1), teacher_NV.log_softmax(-1)
     log_ratio = log_p - _log_mixture(log_p, log_q, alpha)
-    d = (alpha - 1) * log_ratio.expm1()  # p/m - 1: what is added to d changes nothing, and 0 stays 0
+    d = log_ratio.expm1().mul_(alpha - 1)  # p/m - 1, not p/m: a constant changes nothing, and 0 stays 0
     return _mean(log_p.exp(), log_ratio), _through_softmax(log_q.exp(), d)
 
 
@@ -156,14 +157,15 @@ def _mean(weights_NV: Tensor, values_NV: Tensor) -> Tensor:
 
 
 def _through_softmax(q_NV: Tensor, d_NV: Tensor) -> Tensor:
-    """Gradient with respect to the logits, from that with respect to their softmax."""
-    return q_NV * (d_NV - _mean(q_NV, d_NV)[:, None])
+    """Gradient with respect to the logits, from that with respect to their softmax (which it overwrites)."""
+    return d_NV.sub_(_mean(q_NV, d_NV)[:, None]).mul_(q_NV)
 
 
 def _log_mixture(log_p: Tensor, log_q: Tensor, p_weight: float) -> Tensor:
     """log(p_weight p + (1 - p_weight) q), exactly log q where p = q; no exponential can overflow."""
-    weight_of_lesser = torch.where(log_p < log_q, p_weight, 1 - p_weight)
-    return torch.maximum(log_p, log_q) + (weight_of_lesser * (-(log_p - log_q).abs()).expm1_()).log1p_()
+    weight_of_lesser = torch.full_like(log_q, 1 - p_weight).masked_fill_(log_p < log_q, p_weight)
+    lesser_over_greater_less_1 = (log_p - log_q).abs_().neg_().expm1_()
+    return weight_of_lesser.mul_(lesser_over_greater_less_1).log1p_().add_(torch.maximum(log_p, log_q))
 
 
 def _check_inside(name: str, share: float, otherwise: str) -> None:

@@ -3,7 +3,8 @@
 Packed rows carry position ids that begin again at each document and no attention mask: from that
 transformers builds the exact block-diagonal mask. Three things break it in silence: a mask of ones, a
 key-value cache (so the model must be called with use_cache=False), and families that mix tokens outside
-attention or build their masks otherwise. `packing_error` measures whether a model can.
+attention (state-space, convolution) or make their masks without the positions (in transformers 5.23 bloom,
+falcon, gpt_oss, opt ...). So whether a model can pack is measured: `packing_error`.
 """
 
 # B rows of a batch, T tokens of the longest row

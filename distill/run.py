@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from distill.capture import keep_predictions
 from distill.checkpoints import last_checkpoint
 from distill.data import check_disjoint, read_data, with_own_answers
 from distill.export import export_model
@@ -63,19 +64,25 @@ def run(recipe: Recipe) -> Path:
         one_set = lineage.repair == "none" and lineage.distillation is None
         folders = teacher.folder, student, lineage.keep
         mode = step(out, "mode.json", lambda: choose_mode(config, *folders, one_set=one_set, **machine))
+        tokenizer, known = load_tokenizer(student, trust_remote_code=trust), data
         if config.own_answers:
             original = load_model(teacher.folder, dtype=dtype, device=device, trust_remote_code=trust)
-            tokenizer = load_tokenizer(student, trust_remote_code=trust)
-            with_own_answers(
+            known = with_own_answers(
                 data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out
             )
             del original  # it may be loaded again, to teach
+        kept = None
+        if config.teacher != "live":
+            kept = keep_predictions(
+                known, config, tokenizer, teacher.folder, student, mode=mode, keep=lineage.keep,
+                weights=digests[0], seed=recipe.seed, **machine,
+            )  # fmt: skip
         checkpoint = last_checkpoint(out / "checkpoints")
         if checkpoint:
             log.info("going on from %s", checkpoint)
         job = Job(
             teacher=teacher.folder, teacher_sha256=digests[0], student=student, keep=lineage.keep,
-            depth=lineage.depth, mode=mode, checkpoint=checkpoint,
+            depth=lineage.depth, mode=mode, checkpoint=checkpoint, kept=kept,
         )  # fmt: skip
         team.tell(job)
         trainer = train(recipe, job, device, out)
@@ -83,8 +90,8 @@ def run(recipe: Recipe) -> Path:
         assert done is not None, "the last step writes one"
         facts = {
             "mode": mode, "steps": trainer.state.global_step, "learnt_tokens": trainer.learnt_tokens,
-            "loss": config.loss, "kd_weight": config.kd_weight, "temperature": config.temperature,
-            "student_weights_sha256": lineage.weights_sha256,
+            "teacher": config.teacher, "loss": config.loss, "kd_weight": config.kd_weight,
+            "temperature": config.temperature, "student_weights_sha256": lineage.weights_sha256,
         }  # fmt: skip
         seen = tuple(dict.fromkeys([*lineage.calibration_items, *(item.id for item in data.items)]))
         changes = {"distillation": facts, "calibration_items": seen, "code": code_version()}

@@ -1,11 +1,12 @@
 """What is trained in each mode, and how it becomes a stock model again."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fastpath.blocks import find_blocks
@@ -13,14 +14,26 @@ from fastpath.config_distill import DistillConfig
 from fastpath.errors import ConfigError
 
 
-def shared_prefix(student: PreTrainedModel, teacher: PreTrainedModel, most: int) -> int:
-    """Number of leading blocks, at most `most`, that are the same in both models, with all that enters them."""
-    pairs = list(zip(find_blocks(student)[1], find_blocks(teacher)[1], strict=False))[:most]
-    inputs = zip(_embeddings(student), _embeddings(teacher), strict=True)
-    if not all(torch.equal(a, b) for a, b in inputs):
-        return 0
-    same = [_equal(a.state_dict(), b.state_dict()) for a, b in pairs]
-    return same.index(False) if False in same else len(same)
+def prefix_digests(model: PreTrainedModel, most: int) -> list[str]:
+    """Of what turns tokens into the stream, then of each of the first `most` blocks."""
+    embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+    states = [block.state_dict().values() for block in find_blocks(model)[1][:most]]
+    return [weights_digest(tensors) for tensors in (embeddings, *states)]
+
+
+def shared_prefix(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Leading blocks that are the same in both models, with all that enters them, by their prefix_digests."""
+    same = [a == b for a, b in zip(ours, theirs, strict=True)]
+    return max(0, (same.index(False) if False in same else len(same)) - 1)
+
+
+def weights_digest(tensors: Iterable[Tensor]) -> str:
+    """One digest of the bytes of these tensors."""
+    whole = hashlib.sha256()
+    for tensor in tensors:
+        whole.update(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
+        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
 
 
 def num_shareable(mode: str, config: DistillConfig, keep: Sequence[int]) -> int:
@@ -38,7 +51,9 @@ def num_shareable(mode: str, config: DistillConfig, keep: Sequence[int]) -> int:
     return min(first_cut, len(keep) - config.last_blocks)
 
 
-def trainable(student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int) -> list[nn.Parameter]:
+def trainable(
+    student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int
+) -> list[nn.Parameter]:
     """What full and head+last-k train, at most what comes after the first `start` blocks.
 
     What is frozen in front takes the embeddings with it, and a head that is tied to them.
@@ -47,8 +62,16 @@ def trainable(student: PreTrainedModel, mode: str, config: DistillConfig, *, sta
     first = len(blocks) - config.last_blocks if mode == "head+last-k" else start
     frozen = {id(p) for block in blocks[:first] for p in block.parameters()}
     if first:
-        frozen |= {id(p) for p in _embeddings(student)}
+        frozen |= {id(m.weight) for m in student.modules() if isinstance(m, nn.Embedding)}
     return [p for p in student.parameters() if id(p) not in frozen]
+
+
+def trains_head(student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int) -> bool:
+    """Whether `mode` changes the head, with the first `start` blocks frozen."""
+    head: Any = student.get_output_embeddings()
+    return not mode.endswith("lora") and any(
+        p is head.weight for p in trainable(student, mode, config, start=start)
+    )
 
 
 def set_trainable(student: PreTrainedModel, parameters: Sequence[nn.Parameter]) -> PreTrainedModel:
@@ -100,12 +123,3 @@ def without_adapters(student: Any) -> Iterator[PreTrainedModel]:
 def stock_model(student: Any) -> PreTrainedModel:
     """The transformers model inside a student, adapters still on it."""
     return student if isinstance(student, PreTrainedModel) else student.get_base_model()
-
-
-def _embeddings(model: PreTrainedModel) -> list[nn.Parameter]:
-    """What turns tokens and positions into the stream: the weights of all embedding modules."""
-    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-
-
-def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)

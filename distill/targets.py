@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from distill.head import Head, compute_dtype
+from distill.head import Head, ready
 from distill.losses import LOSSES, LossAndGradient, Objective, log_sum_exp, top_k_kl
 from fastpath.errors import UserError
 
@@ -25,8 +25,8 @@ class Targets(Protocol):
     def __len__(self) -> int:
         """N."""
 
-    def scorer(self, objective: Objective, num_ids: int) -> Scorer:
-        """How chunks of them are scored, at a vocabulary of `num_ids`."""
+    def scorer(self, objective: Objective, vocabulary: int) -> Scorer:
+        """How chunks of them are scored, at the true size of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,13 @@ class Live:
         return len(self.hidden_ND)
 
     @torch.no_grad()
-    def scorer(self, objective: Objective, num_ids: int) -> Scorer:
+    def scorer(self, objective: Objective, vocabulary: int) -> Scorer:
         """Any loss, on all logits."""
-        weight_VD, bias_V = self.head.weights(num_ids)
-        dtype = compute_dtype(weight_VD)
-        weight_VD, bias_V = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
+        weights = ready(self.head.weights(), vocabulary)
         function = LOSSES[objective.loss].function
 
         def score(at: slice, student_CV: Tensor) -> LossAndGradient:
-            teacher_CV = self.head.logits(self.hidden_ND[at], weight_VD, bias_V)
+            teacher_CV = self.head.logits(self.hidden_ND[at], weights)
             return function(student_CV, teacher_CV.div_(objective.temperature), **objective.options)
 
         return score
@@ -74,7 +72,7 @@ class TopK:
     def __len__(self) -> int:
         return len(self.ids_NK)
 
-    def scorer(self, objective: Objective, num_ids: int) -> Scorer:
+    def scorer(self, objective: Objective, vocabulary: int) -> Scorer:
         """Forward KL with one bucket for all other ids."""
         _forward_kl_only(objective, "a top-k cache")
         T = objective.temperature
@@ -106,13 +104,13 @@ class Expected:
         """What is kept of these logits of a teacher (made by the same head)."""
         logprobs_NV = (logits_NV / temperature).log_softmax(-1)
         p_NV = logprobs_NV.exp()
-        weight_VD, _ = head.weights(logits_NV.shape[-1])
+        weight_VD, _ = ready(head.weights(), logits_NV.shape[-1])
         return cls(p_NV @ weight_VD.to(p_NV.dtype), -torch.linalg.vecdot(p_NV, logprobs_NV), temperature)
 
     def __len__(self) -> int:
         return len(self.embedding_ND)
 
-    def scorer(self, objective: Objective, num_ids: int) -> Scorer:
+    def scorer(self, objective: Objective, vocabulary: int) -> Scorer:
         """The part of the forward KL that depends on the student's logits alone."""
         _forward_kl_only(objective, "a cache of expected embeddings")
         if objective.temperature != self.temperature:
@@ -121,17 +119,22 @@ class Expected:
             )
         return lambda at, student_CV: log_sum_exp(student_CV)
 
-    def known(self, hidden_ND: Tensor, head: Head) -> tuple[Tensor, Tensor]:
-        """Summed over the tokens: the teacher's expectation of the student's logits / T, and the entropy.
+    def known(self, hidden_ND: Tensor, head: Head) -> Tensor:
+        """sum_v p_v z_v + entropy, summed over the tokens; forward KL is log_sum_exp(z) less that.
 
-        Forward KL is sum log_sum_exp - expectation - entropy (jonathanc.net, May 2026).
+        z, the student's logits / T, are linear in its hidden states: no row of the vocabulary is needed.
         """
         if head.softcap is not None or head.linear.bias is not None or head.linear.weight.requires_grad:
             raise UserError(
                 "a cache of expected embeddings needs a frozen head with neither bias nor softcap"
             )
         dots_N = torch.linalg.vecdot(hidden_ND.to(self.embedding_ND.dtype), self.embedding_ND)
-        return dots_N.double().sum() * head.scale / self.temperature, self.entropy_N.double().sum()
+        return dots_N.double().sum() * head.scale / self.temperature + self.entropy_N.double().sum()
+
+
+def no_teacher(at: slice, student_CV: Tensor) -> LossAndGradient:
+    """Nothing, in shapes that add to anything."""
+    return student_CV.new_zeros(1), student_CV.new_zeros(1, 1)
 
 
 def _forward_kl_only(objective: Objective, cache: str) -> None:

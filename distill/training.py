@@ -9,13 +9,17 @@ from typing import Any
 import torch
 from transformers import TrainingArguments, set_seed
 
+from distill.capture import Kept
 from distill.checkpoints import KEPT
+from distill.codecs import Codec
 from distill.data import Numbered, read_data, with_own_answers
 from distill.losses import Objective
 from distill.packing import can_pack
 from distill.pair import Pair
+from distill.store import Store
 from distill.students import (
     num_shareable,
+    prefix_digests,
     set_trainable,
     shared_prefix,
     stock_model,
@@ -45,6 +49,8 @@ class Job:
     mode: str
     checkpoint: Path | None
     """Go on from here."""
+    kept: Kept | None
+    """What was kept of the teacher's predictions; None: it runs beside the student."""
 
     @property
     def drop(self) -> tuple[int, ...]:
@@ -59,13 +65,15 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> Disti
     dtype = pick_dtype(recipe.model, device)[0]
     tokenizer = load_tokenizer(job.student, trust_remote_code=trust)
     vocabulary = 1 + max(tokenizer.get_vocab().values())
-    pair = make_pair(job, config, dtype=dtype, device=device, trust=trust, vocabulary=vocabulary)
+    store = Store(job.kept.store) if job.kept else None
+    codec = store.codec if store else None
+    pair = make_pair(job, config, dtype=dtype, device=device, trust=trust, vocabulary=vocabulary, codec=codec)
     data = with_own_answers(
         read_data(config, seed=recipe.seed), config, None, tokenizer,
         weights=job.teacher_sha256, seed=recipe.seed, folder=folder,
     )  # fmt: skip
     packed = config.pack == "auto" and can_pack(stock_model(pair.student))
-    rows = Numbered(data, config, tokenizer, seed=recipe.seed, packed=packed)
+    rows = Numbered(data, config, tokenizer, seed=recipe.seed, packed=packed, store=store)
     arguments = training_arguments(config, folder / "checkpoints", recipe.seed, dtype=dtype, device=device)
     with progress(f"distilling ({job.mode})", config.steps) as advance, quiet():
         metrics = partial(write_metrics, folder / "metrics.jsonl")
@@ -82,16 +90,21 @@ def make_pair(
     device: torch.device,
     trust: bool,
     vocabulary: int,
+    codec: Codec | None,
 ) -> Pair:
     """Load the models that the mode needs, and mark what it trains."""
     load = partial(load_model, dtype=dtype, device=device, trust_remote_code=trust)
-    pair = partial(Pair, drop=job.drop, objective=objective_of(config), vocabulary=vocabulary)
+    pair = partial(Pair, drop=job.drop, objective=objective_of(config), vocabulary=vocabulary, codec=codec)
     most = num_shareable(job.mode, config, job.keep)
     if job.mode == "shared-lora":
         student: Any = with_adapters(load(job.teacher), config, job.keep[most:])
         return recomputing(pair(student, None, start=most), config)
-    teacher, student = load(job.teacher), load(job.student)
-    start = shared_prefix(student, teacher, most)
+    student, teacher = load(job.student), None
+    if job.kept is None:
+        teacher = load(job.teacher)
+        start = shared_prefix(prefix_digests(student, most), prefix_digests(teacher, most))
+    else:
+        start = job.kept.start
     if job.mode == "lora":
         student = with_adapters(student, config, range(start, len(job.keep)))
     else:

@@ -10,6 +10,10 @@ MODES = ("full", "head+last-k", "shared-lora", "lora")
 """What is trained, the most first; `auto` takes the first that fits the memory."""
 
 
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 8.0)
+"""Those at which a top-k store of the teacher's predictions can be read: each needs a sum over all tokens."""
+
+
 class DataConfig(Section):
     """Training data of your own: rows with {text}, {messages}, {prompt, completion} or {prompt, answer}."""
 
@@ -40,6 +44,12 @@ class DistillConfig(Section):
     """lora, shared-lora: rank of the adapters."""
     lora_alpha: float = Field(default=32.0, gt=0)
     """lora, shared-lora: an adapter is scaled by lora_alpha / lora_rank."""
+    teacher: Literal["live", "top-k", "expected"] = "live"
+    """live: the original runs beside the student. Else its predictions are written to disk once, by content
+    (in ~/.cache/fastpath/teachers), and it is not held while the student is trained. top-k: its likeliest
+    tokens, and the rest as one; expected: exact, where the head stays as it is (lora)."""
+    teacher_top_k: int = Field(default=64, ge=1)
+    """top-k: how many tokens of each prediction are kept."""
     freeze_prefix: bool = True
     """Leave embeddings and blocks before the first cut as they are; they then run once for both models."""
     loss: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"] = "forward_kl"
@@ -88,6 +98,23 @@ class DistillConfig(Section):
     """Compute activations again in the backward pass: much less memory, about a third slower."""
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also log there; the package must be installed."""
+
+    @model_validator(mode="after")
+    def _teacher_can_be_kept(self) -> Self:
+        if self.teacher == "live":
+            return self
+        if self.loss != "forward_kl":
+            raise ValueError(
+                f"teacher: {self.loss} needs the original itself; live works, or loss: forward_kl"
+            )
+        if self.mode == "shared-lora":
+            raise ValueError(
+                "mode: shared-lora holds the original anyway; teacher: live works, or mode: lora"
+            )
+        if self.teacher == "top-k" and self.temperature not in TEMPERATURES:
+            known = ", ".join(map(str, TEMPERATURES))
+            raise ValueError(f"temperature: {self.temperature} is not kept by teacher: top-k; it has {known}")
+        return self
 
     @model_validator(mode="after")
     def _steps_and_rows_fit(self) -> Self:

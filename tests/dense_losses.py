@@ -1,7 +1,49 @@
-"""The definitions of the losses, on probabilities (teacher p, student q), for autograd to differentiate."""
+"""The losses by definition, on all logits at once, and tokens and heads to compare the chunked loss on."""
 
+import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
+
+from distill.chunked import chunked_nats
+
+N, D, V = 23, 16, 90
+CHUNK_OF_5 = 4 * V * 5
+PLAIN, ALL = {}, {"scale": 0.3, "softcap": 4.0}
+
+
+def priced(*args, vocabulary=V, **words):
+    return chunked_nats(*args, vocabulary=vocabulary, **words)
+
+
+def linear(seed, *, rows=V, bias=False, dtype=torch.float64):
+    torch.manual_seed(seed)
+    made = nn.Linear(D, rows, bias=bias, dtype=torch.float64)
+    nn.init.normal_(made.weight, std=0.5)
+    return made.to(dtype)
+
+
+def tokens(seed=0, *, n=N, dtype=torch.float64):
+    """Student's and teacher's hidden states, targets."""
+    made = torch.Generator().manual_seed(seed)
+    student, teacher = torch.randn(2, n, D, generator=made, dtype=torch.float64).to(dtype)
+    return student.requires_grad_(), teacher, torch.randint(V, (n,), generator=made)
+
+
+def gradients(loss, *tensors):
+    return torch.autograd.grad(loss / 7, [t for t in tensors if t is not None])
+
+
+def relative(got, want):
+    return ((got - want).norm() / want.norm().clamp_min(1e-30)).item()
+
+
+def assert_equal(got, want, *, within):
+    for a, b in zip(got[0], want[0], strict=True):
+        assert a.item() == pytest.approx(b.item(), rel=within)
+    for a, b in zip(got[1], want[1], strict=True):
+        assert a.shape == b.shape
+        assert relative(a, b) <= within
 
 
 def kl(p, q):

@@ -1,73 +1,52 @@
-"""The chunked loss is the dense loss: value, gradients of hidden states and head, for every teacher and family."""
+"""The chunked loss is the dense one: value and gradients of hidden states and head, whatever the chunk."""
+
+from dataclasses import replace
 
 import pytest
 import torch
-from dense_losses import dense_logits, dense_nats
-from families import FAMILIES, tiny_model
+from dense_losses import (
+    ALL,
+    CHUNK_OF_5,
+    PLAIN,
+    D,
+    N,
+    V,
+    assert_equal,
+    dense_logits,
+    dense_nats,
+    gradients,
+    linear,
+    priced,
+    relative,
+    tokens,
+)  # fmt: skip
 from test_losses import CASES
-from tiny import tiny_llama
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from distill.chunked import chunked_nats
-from distill.head import Head, find_head, head_inputs
+from distill.head import Head
 from distill.losses import Objective
-from distill.targets import Expected, Live, TopK
-from fastpath.errors import ModelError, UserError
-from fastpath.nll import predicting
-
-N, D, V = 23, 16, 90
-CHUNK_OF_5 = 4 * V * 5
-PLAIN, ALL = {}, {"scale": 0.3, "softcap": 4.0}
-
-
-def linear(seed, *, rows=V, bias=False, dtype=torch.float64):
-    torch.manual_seed(seed)
-    made = nn.Linear(D, rows, bias=bias, dtype=torch.float64)
-    nn.init.normal_(made.weight)
-    return made.to(dtype)
-
-
-def tokens(seed=0, *, n=N, dtype=torch.float64):
-    """Student's and teacher's hidden states, targets."""
-    made = torch.Generator().manual_seed(seed)
-    student, teacher = torch.randn(2, n, D, generator=made, dtype=torch.float64).to(dtype)
-    return student.requires_grad_(), teacher, torch.randint(V, (n,), generator=made)
-
-
-def gradients(loss, *tensors):
-    return torch.autograd.grad(loss / 7, [t for t in tensors if t is not None])
-
-
-def relative(got, want):
-    return ((got - want).norm() / want.norm().clamp_min(1e-30)).item()
+from distill.targets import Live, TopK
+from fastpath.errors import UserError
 
 
 def both(dtype, *, head=PLAIN, bias=False, rows=(V, V), objective=Objective(), chunk_bytes=CHUNK_OF_5):  # noqa: B008
-    """(values and gradients) of the chunked and of the dense loss on the same tokens."""
+    """(values and gradients) of the chunked loss, and of the dense one in float64 on the same numbers."""
     student_ND, teacher_ND, targets_N = tokens(dtype=dtype)
     ours = Head(linear(1, rows=rows[0], bias=bias, dtype=dtype), **head)
     theirs = Head(linear(2, rows=rows[1], bias=bias, dtype=dtype), **head)
-    vocabulary = None if rows == (V, V) else V
-    nats = chunked_nats(
+    nats = priced(
         student_ND, targets_N, head=ours, teacher=Live(teacher_ND, theirs), objective=objective,
-        vocabulary=vocabulary, chunk_bytes=chunk_bytes,
+        chunk_bytes=chunk_bytes,
     )  # fmt: skip
-    logits = [dense_logits(h, x, V) for h, x in ((ours, student_ND), (theirs, teacher_ND.detach()))]
-    dense = dense_nats(logits[0], logits[1].detach(), targets_N, objective)
     learnt = student_ND, ours.linear.weight, ours.linear.bias
-    return (
-        ((nats.loss, nats.kd, nats.ce), gradients(nats.loss, *learnt)),
-        (dense, gradients(dense[0], *learnt)),
-    )
+    found = (nats.loss, nats.kd, nats.ce), gradients(nats.loss, *learnt)
 
-
-def assert_equal(got, want, *, within):
-    for a, b in zip(got[0], want[0], strict=True):
-        assert a.item() == pytest.approx(b.item(), rel=within)
-    for a, b in zip(got[1], want[1], strict=True):
-        assert a.shape == b.shape
-        assert relative(a, b) <= within
+    student_ND, teacher_ND = student_ND.detach().double().requires_grad_(), teacher_ND.double()
+    student_NV = dense_logits(replace(ours, linear=ours.linear.double()), student_ND, V)
+    teacher_NV = dense_logits(replace(theirs, linear=theirs.linear.double()), teacher_ND, V).detach()
+    dense = dense_nats(student_NV, teacher_NV, targets_N, objective)
+    return found, (dense, gradients(dense[0], student_ND, ours.linear.weight, ours.linear.bias))
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
@@ -118,7 +97,7 @@ def test_no_tensor_holds_the_logits_of_more_than_one_chunk(name, options):
         if isinstance(teacher, TopK) and name != "forward_kl":
             continue
         with Largest() as largest:
-            chunked_nats(
+            priced(
                 student_ND, targets_N, head=head, teacher=teacher, objective=objective, chunk_bytes=CHUNK_OF_5
             ).loss.backward()
         assert 0 < largest.rows <= D  # the transposed weight is (D, V)
@@ -128,7 +107,7 @@ def test_no_tensor_holds_the_logits_of_more_than_one_chunk(name, options):
 def test_nothing_to_learn_from_oneself(name, options):
     student_ND, _, targets_N = tokens(dtype=torch.float32)
     head = Head(linear(1, bias=True, dtype=torch.float32), **ALL)
-    nats = chunked_nats(
+    nats = priced(
         student_ND, targets_N, head=head, teacher=Live(student_ND.detach(), head),
         objective=Objective(name, options, temperature=2.0), chunk_bytes=CHUNK_OF_5,
     )  # fmt: skip
@@ -137,7 +116,7 @@ def test_nothing_to_learn_from_oneself(name, options):
 
 
 def test_temperature_keeps_the_size_of_the_gradient():
-    """T^2 is in the gradient and not in the reported value alone: small logits are pulled alike at every T."""
+    """T^2 is in the gradient, not in the reported value alone: small logits are pulled alike at every T."""
     norms = []
     for temperature in (1.0, 2.0, 8.0):
         objective = Objective(temperature=temperature)
@@ -150,10 +129,10 @@ def test_frozen_head_gets_no_gradient():
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
     want = gradients(
-        chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss, student_ND
+        priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss, student_ND
     )
     head.linear.requires_grad_(False)
-    chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss.div(7).backward()
+    priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head)).loss.div(7).backward()
     assert torch.equal(student_ND.grad, want[0])
     assert head.linear.weight.grad is None
 
@@ -161,9 +140,9 @@ def test_frozen_head_gets_no_gradient():
 def test_evaluation_sums_the_same_and_keeps_no_gradient():
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
-    want = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+    want = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     with torch.no_grad():
-        got = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+        got = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     assert torch.equal(got.loss, want.loss)
     assert want.loss.requires_grad
     assert not (got.loss.requires_grad or want.kd.requires_grad or want.ce.requires_grad)
@@ -172,22 +151,22 @@ def test_evaluation_sums_the_same_and_keeps_no_gradient():
 def test_without_a_teacher_it_is_cross_entropy():
     student_ND, _, targets_N = tokens()
     head = Head(linear(1))
-    nats = chunked_nats(student_ND, targets_N, head=head, objective=Objective(kd_weight=0.0))
+    nats = priced(student_ND, targets_N, head=head, objective=Objective(kd_weight=0.0))
     want = nn.functional.cross_entropy(dense_logits(head, student_ND), targets_N, reduction="sum")
     assert nats.loss.item() == nats.ce.item() == pytest.approx(want.item(), rel=1e-12)
     assert nats.kd == 0
     with pytest.raises(ValueError, match="without a teacher"):
-        chunked_nats(student_ND, targets_N, head=head)
+        priced(student_ND, targets_N, head=head)
 
 
 def test_micro_batches_of_any_size_add_up():
     """Sum first, divide once: 1 x N == parts, of unequal sizes and one of them empty."""
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
-    whole = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+    whole = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     want = gradients(whole.loss, student_ND, head.linear.weight)
     for at in (slice(0, 3), slice(3, 3), slice(3, N)):
-        part = chunked_nats(student_ND[at], targets_N[at], head=head, teacher=Live(teacher_ND[at], head))
+        part = priced(student_ND[at], targets_N[at], head=head, teacher=Live(teacher_ND[at], head))
         (part.loss / 7).backward()
     assert relative(student_ND.grad, want[0]) <= 1e-12
     assert relative(head.linear.weight.grad, want[1]) <= 1e-12
@@ -196,7 +175,7 @@ def test_micro_batches_of_any_size_add_up():
 def test_process_without_a_token_gives_zeros_to_all():
     student_ND, teacher_ND, targets_N = tokens(n=0)
     head = Head(linear(1, bias=True))
-    nats = chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+    nats = priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
     nats.loss.backward()
     assert nats.loss == nats.kd == nats.ce == 0
     assert not head.linear.weight.grad.any()
@@ -209,11 +188,11 @@ def test_bfloat16_sums_the_head_over_chunks_in_float32():
     head = Head(linear(1, dtype=torch.bfloat16))
     wide = Head(linear(1, dtype=torch.bfloat16).double())
     exact_ND = student_ND.detach().double()
-    exact = chunked_nats(exact_ND, targets_N, head=wide, teacher=Live(teacher_ND, wide))
+    exact = priced(exact_ND, targets_N, head=wide, teacher=Live(teacher_ND, wide))
     want = gradients(exact.loss, wide.linear.weight)[0]
     errors = {}
     for chunk in (1, 512):
-        nats = chunked_nats(
+        nats = priced(
             student_ND, targets_N, head=head, teacher=Live(teacher_ND, head), chunk_bytes=4 * V * chunk
         )
         assert nats.loss.item() == pytest.approx(exact.loss.item(), rel=1e-2)
@@ -227,7 +206,7 @@ def test_autocast_computes_both_sides_in_its_dtype():
     student_ND, _, targets_N = tokens(dtype=torch.float32)
     head = Head(linear(1, bias=True, dtype=torch.float32))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        same = chunked_nats(
+        same = priced(
             student_ND, targets_N, head=head, teacher=Live(student_ND.detach(), head),
             objective=Objective(kd_weight=0.5),
         )  # fmt: skip
@@ -243,129 +222,16 @@ def test_autocast_computes_both_sides_in_its_dtype():
         assert relative(got, want) <= 1e-2
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_cached_teachers_are_the_live_one(temperature):
+def test_vocabulary_larger_than_a_head_is_refused():
     student_ND, teacher_ND, targets_N = tokens()
-    head = Head(linear(1).requires_grad_(False), scale=0.5)
-    objective = Objective(kd_weight=0.7, temperature=temperature)
-    logits_NV = dense_logits(head, teacher_ND)
-    found = []
-    for teacher in (
-        Live(teacher_ND, head),
-        TopK.of(logits_NV, k=V, temperatures=(temperature,)),
-        Expected.of(logits_NV, head, temperature=temperature),
-    ):
-        nats = chunked_nats(
-            student_ND, targets_N, head=head, teacher=teacher, objective=objective, chunk_bytes=CHUNK_OF_5
-        )
-        found.append(((nats.loss, nats.kd, nats.ce), gradients(nats.loss, student_ND)))
-    assert_equal(found[1], found[0], within=1e-12)
-    assert_equal(found[2], found[0], within=1e-12)
-
-
-def test_top_k_trains_the_head_too():
-    student_ND, teacher_ND, targets_N = tokens()
-    head = Head(linear(1))
-    live, cached = (
-        gradients(chunked_nats(student_ND, targets_N, head=head, teacher=teacher).loss, head.linear.weight)[0]
-        for teacher in (Live(teacher_ND, head), TopK.of(dense_logits(head, teacher_ND).detach(), k=V))
-    )
-    assert relative(cached, live) <= 1e-12
-
-
-def test_expected_embedding_refuses_what_it_is_not_exact_for():
-    student_ND, teacher_ND, targets_N = tokens()
-    frozen = linear(1).requires_grad_(False)
-    cache = Expected.of(dense_logits(Head(frozen), teacher_ND), Head(frozen), temperature=1.0)
-    biased = linear(1, bias=True).requires_grad_(False)
-    for head in (Head(linear(1)), Head(frozen, softcap=3.0), Head(biased)):
-        with pytest.raises(UserError, match="frozen head with neither bias nor softcap"):
-            chunked_nats(student_ND, targets_N, head=head, teacher=cache)
-    for words in ({"temperature": 2.0}, {"loss": "tvd"}):
-        with pytest.raises(UserError):
-            chunked_nats(
-                student_ND, targets_N, head=Head(frozen), teacher=cache, objective=Objective(**words)
-            )
-
-
-def test_vocabularies_that_differ_are_refused_without_the_true_size():
-    student_ND, teacher_ND, targets_N = tokens()
-    ours, theirs = Head(linear(1)), Live(teacher_ND, Head(linear(2, rows=V - 1)))
-    with pytest.raises(UserError, match="only 89 rows"):
-        chunked_nats(student_ND, targets_N, head=ours, teacher=theirs)
-    theirs = Live(teacher_ND, Head(linear(2, rows=V + 1)))
-    with pytest.raises(UserError, match="91 rows"):
-        chunked_nats(student_ND, targets_N, head=ours, teacher=theirs)
+    whole, short = Head(linear(1)), Head(linear(2, rows=V - 1))
+    for ours, theirs in ((whole, short), (short, whole)):
+        with pytest.raises(UserError, match="only 89 rows"):
+            priced(student_ND, targets_N, head=ours, teacher=Live(teacher_ND, theirs))
 
 
 def test_sides_of_different_tokens_are_refused():
     student_ND, teacher_ND, targets_N = tokens()
     head = Head(linear(1))
     with pytest.raises(ValueError, match="same tokens"):
-        chunked_nats(student_ND, targets_N, head=head, teacher=Live(teacher_ND[1:], head))
-
-
-def test_head_with_adapters_is_refused():
-    with pytest.raises(ModelError, match="Sequential: the loss needs a plain linear head"):
-        Head(nn.Sequential(linear(1))).weights()
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_head_and_what_comes_behind_it_are_found_in_every_family(family):
-    model = tiny_model(family)
-    if family == "granite":
-        model.config.logits_scaling = 13.0
-    head = find_head(model)
-    ids_BT = torch.randint(3, 90, (2, 12), generator=torch.Generator().manual_seed(0))
-    at_BT = predicting(torch.rand(2, 12, generator=torch.Generator().manual_seed(1)) > 0.5)
-    with torch.no_grad():
-        want_NV = model(ids_BT, use_cache=False).logits[at_BT]
-        with head_inputs(model, at_BT) as seen:
-            model(ids_BT, use_cache=False)
-    (hidden_ND,) = seen
-    with torch.no_grad():
-        got_NV = head.logits(hidden_ND, *head.weights())
-    assert torch.allclose(got_NV, want_NV, rtol=1e-5, atol=1e-5)
-
-
-def test_softcap_and_scale_are_measured_where_a_family_has_them():
-    assert find_head(tiny_model("gemma2")).softcap == pytest.approx(30)
-    assert find_head(tiny_model("cohere")).scale == pytest.approx(0.0625)
-    assert find_head(tiny_model("falcon_h1", lm_head_multiplier=0.4)).scale == pytest.approx(0.4)
-    plain = find_head(tiny_llama())
-    assert (plain.scale, plain.softcap) == (1, None)
-
-
-def test_a_family_that_does_anything_else_is_refused():
-    class Odd(type(tiny_llama())):
-        def forward(self, *args, **kwargs):
-            out = super().forward(*args, **kwargs)
-            out.logits = out.logits.abs()
-            return out
-
-    with pytest.raises(ModelError, match="no scale or softcap"):
-        find_head(Odd(tiny_llama().config).eval())
-
-
-def test_cross_entropy_is_that_of_the_model_with_labels():
-    """No shift by one: the position before a counted token is the one that learns it."""
-    model = tiny_llama()
-    ids_BT = torch.randint(256, (3, 20), generator=torch.Generator().manual_seed(0))
-    counts_BT = torch.rand(3, 20, generator=torch.Generator().manual_seed(1)) > 0.4
-    counts_BT[:, 0] = False
-    labels_BT = ids_BT.masked_fill(~counts_BT, -100)
-    model(ids_BT, labels=labels_BT).loss.backward()
-    want = {name: p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    with head_inputs(model, predicting(counts_BT)) as seen:
-        model(ids_BT)
-    nats = chunked_nats(
-        seen[0],
-        ids_BT[counts_BT],
-        head=find_head(model),
-        objective=Objective(kd_weight=0.0),
-        chunk_bytes=4096,
-    )
-    (nats.loss / counts_BT.sum()).backward()
-    for name, p in model.named_parameters():
-        assert relative(p.grad, want[name]) <= 1e-6
+        priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND[1:], head))

@@ -1,4 +1,4 @@
-"""Hidden states at a cut: the pairs follow from the plan, the streams are the blocks' own, the error is relative."""
+"""Hidden states at a cut: pairs follow from the plan, streams are the blocks' own, the error is relative."""
 
 import pytest
 import torch
