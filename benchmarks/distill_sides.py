@@ -16,21 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.capture import Teacher, predict
 from distill.chunked import chunked_nats
+from distill.codecs import Codec, ExpectedCodec, TopKCodec, settings_of
 from distill.disjoint import training_items
-from distill.examples import item_examples, row_examples
-from distill.head import Head, find_head, head_inputs
+from distill.examples import Example, item_examples, row_examples
+from distill.head import Head, find_head, head_inputs, ready
 from distill.losses import Objective
 from distill.own_data import Row
 from distill.packing import IGNORED, fill, packed_batch
 from distill.pair import Pair
-from distill.targets import Expected, Live, Targets, TopK
+from distill.store import SETTINGS, Store
+from distill.targets import Live
 from distill.training import Job, make_pair
 from fastpath.blocks import keep_blocks
 from fastpath.config_distill import DistillConfig
 from fastpath.models import load_model, load_tokenizer, save_model
 from fastpath.nll import predicting
 from fastpath.quiet import quiet
+from fastpath.runs import write_json
 
 CONFIG = DistillConfig(temperature=2.0)
 OBJECTIVE = Objective(temperature=CONFIG.temperature)
@@ -39,6 +43,7 @@ DENSE, DENSE_ADAPTERS = "dense, two models", "dense, two models, adapters"
 PREFIX, EXPECTED, TOP = "shared prefix", "cached expected embeddings", f"cached top-{TOP_K}"
 
 Inputs = dict[str, Tensor]
+PackedRow = tuple[Example, ...]
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Side:
         return sum({id(p): p.nbytes for m in self.modules for p in m.parameters()}.values())
 
 
-def rows_of(tokenizer: Any, *, num_rows: int, max_tokens: int, learn: str) -> Inputs:
+def rows_of(tokenizer: Any, *, num_rows: int, max_tokens: int, learn: str) -> list[PackedRow]:
     """Packed rows of the stage's own items, all of whose tokens are learnt, or the answers alone."""
     items = training_items(CONFIG.tasks, items_per_task=4 * num_rows * max_tokens // 512, seed=0)
     if learn == "answers":
@@ -78,7 +83,7 @@ def rows_of(tokenizer: Any, *, num_rows: int, max_tokens: int, learn: str) -> In
         rows = [Row(item.id, "text", {"text": f"{item.prompt} {item.answer}"}) for item in items]
         examples = row_examples(rows, tokenizer, max_tokens=max_tokens, name="items")
     filled = fill([len(example.ids) for example in examples], max_tokens)
-    return packed_batch([tuple(examples[i] for i in row) for row in filled[:num_rows]], pad=0)
+    return [tuple(examples[i] for i in row) for row in filled[:num_rows]]
 
 
 def num_learnt(batch: Inputs) -> int:
@@ -96,8 +101,8 @@ def pairs_of(teacher: Path, drop: Sequence[int], vocabulary: int) -> tuple[Pair,
         save_model(keep_blocks(original, keep), load_tokenizer(teacher), student)
         full, adapters, one_set = (
             make_pair(
-                Job(teacher, "", student, keep, depth, mode, None), CONFIG, dtype=torch.float32,
-                device=torch.device("cpu"), trust=False, vocabulary=vocabulary,
+                Job(teacher, "", student, keep, depth, mode, None, None), CONFIG, dtype=torch.float32,
+                device=torch.device("cpu"), trust=False, vocabulary=vocabulary, codec=None,
             ).train()
             for mode in ("full", "lora", "shared-lora")
         )  # fmt: skip
@@ -107,31 +112,53 @@ def pairs_of(teacher: Path, drop: Sequence[int], vocabulary: int) -> tuple[Pair,
     return full, adapters, one_set
 
 
-def sides_of(teacher: Path, drop: Sequence[int], batch: Inputs, vocabulary: int) -> dict[str, Side]:
-    """Every side of a whole step. The caches are made here: a side only uses them."""
+def sides_of(
+    teacher: Path, drop: Sequence[int], rows: list[PackedRow], vocabulary: int, folder: Path
+) -> dict[str, Side]:
+    """Every side of a whole step. The teacher is captured into FOLDER here: a side only reads it."""
     full, adapters, one_set = pairs_of(teacher, drop, vocabulary)
     assert full.start, "nothing is shared: the cut begins with block 0"
-    top_k, expected = caches_of(full.teacher, batch, vocabulary)
-    head = find_head(full.student)
+    batch = packed_batch(rows, pad=0)
+    trained = trained_of(full)
 
     def dense_of(pair: Pair) -> Callable[[], Tensor]:
         return partial(dense, pair.student, pair.teacher, batch, vocabulary)
 
-    def cached_of(kept: Targets) -> Callable[[], Tensor]:
-        return partial(cached, full.student, kept, head, batch, vocabulary)
+    def cached(codec: Codec) -> Side:
+        store = captured(full, codec, rows, folder / type(codec).__name__)
+        pair = Pair(
+            full.student, None, start=full.start, drop=full.drop, objective=OBJECTIVE, vocabulary=vocabulary,
+            codec=codec,
+        ).train()  # fmt: skip
+        examples = [example for row in rows for example in row]
 
-    trained, alone = trained_of(full), (full.student,)
+        def loss() -> Tensor:
+            return pair(**batch, kept=store.batch(examples))[0] / num_learnt(batch)
+
+        return Side(loss, trained, (pair,), DENSE)
+
     return {
         DENSE: Side(dense_of(full), trained, (full,), DENSE),
         "chunked loss": Side(partial(ours, full, batch, 0), trained, (full,), DENSE),
         PREFIX: Side(partial(ours, full, batch, full.start), trained, (full,), DENSE),
-        EXPECTED: Side(cached_of(expected), trained, alone, DENSE),
-        TOP: Side(cached_of(top_k), trained, alone, DENSE),
+        EXPECTED: cached(ExpectedCodec(CONFIG.temperature)),
+        TOP: cached(TopKCodec(TOP_K)),
         DENSE_ADAPTERS: Side(dense_of(adapters), trained_of(adapters), (adapters,), DENSE_ADAPTERS),
         "one set of weights": Side(
             partial(ours, one_set, batch, one_set.start), trained_of(one_set), (one_set,), DENSE_ADAPTERS
         ),
     }
+
+
+def captured(pair: Pair, codec: Codec, rows: list[PackedRow], folder: Path) -> Store:
+    """A store of what this codec keeps of the teacher's predictions on these rows."""
+    folder.mkdir()
+    write_json(folder / SETTINGS, {"codec": settings_of(codec)})
+    store = Store(folder)
+    asked = Teacher(pair.teacher, find_head(pair.teacher), pair.vocabulary)
+    for row in rows:
+        store.add({e.key: kept for e, kept in zip(row, predict(asked, codec, row), strict=True)})
+    return store
 
 
 @torch.no_grad()
@@ -184,28 +211,9 @@ def ours(pair: Pair, batch: Inputs, start: int) -> Tensor:
     return pair(**batch)[0] / num_learnt(batch)
 
 
-def cached(student: Any, kept: Targets, head: Head, batch: Inputs, vocabulary: int) -> Tensor:
-    """The student alone, against what was kept of the teacher."""
-    counts_BT = batch["labels"] != IGNORED
-    nats = chunked_nats(
-        hidden_of(student, batch), batch["labels"][counts_BT], head=head, teacher=kept, objective=OBJECTIVE,
-        vocabulary=vocabulary,
-    )  # fmt: skip
-    return nats.loss / num_learnt(batch)
-
-
-@torch.no_grad()
-def caches_of(teacher: Any, batch: Inputs, vocabulary: int) -> tuple[TopK, Expected]:
-    """What is kept of the teacher's predictions of the learnt tokens."""
-    head = find_head(teacher)
-    logits_NV = logits_of(head, hidden_of(teacher, batch), vocabulary)
-    T = OBJECTIVE.temperature
-    return TopK.of(logits_NV, k=TOP_K, temperatures=[T]), Expected.of(logits_NV, head, temperature=T)
-
-
 def logits_of(head: Head, hidden_ND: Tensor, vocabulary: int) -> Tensor:
     """(N, V), all at once."""
-    return head.logits(hidden_ND, *head.weights(vocabulary))
+    return head.logits(hidden_ND, ready(head.weights(), vocabulary))
 
 
 def hidden_of(model: Any, batch: Inputs) -> Tensor:

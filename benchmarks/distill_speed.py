@@ -9,6 +9,7 @@ more: the dense way makes the logits of all positions.
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
@@ -27,6 +28,7 @@ from benchmarks.distill_sides import (
     sides_of,
 )
 from benchmarks.scoring import EMBEDDED, alternate
+from distill.packing import packed_batch
 from fastpath.cli import guarded
 from fastpath.env import describe_environment, peak_bytes, reset_peak_bytes, used_bytes
 from fastpath.models import load_model, load_tokenizer
@@ -116,13 +118,15 @@ def main() -> int:
         folder = locate(options.model).folder
         tokenizer = load_tokenizer(folder)
         vocabulary = 1 + max(tokenizer.get_vocab().values())
-        batch = rows_of(tokenizer, num_rows=options.rows, max_tokens=options.tokens, learn=options.learn)
-        num_tokens, repeats = batch["labels"].numel(), options.repeats
+        rows = rows_of(tokenizer, num_rows=options.rows, max_tokens=options.tokens, learn=options.learn)
+        batch, repeats = packed_batch(rows, pad=0), options.repeats
         sides = loss_sides(load_model(folder, dtype=torch.float32), batch, options.loss_tokens, vocabulary)
         loss = measure(sides, num_tokens=options.loss_tokens, repeats=repeats)
         show(loss, f"the loss alone: {options.loss_tokens} tokens, vocabulary {vocabulary}")
-        sides = sides_of(folder, options.drop, batch, vocabulary)
-        step = measure(sides, num_tokens=num_tokens, repeats=repeats)
+        num_tokens = batch["labels"].numel()
+        with tempfile.TemporaryDirectory() as store:
+            sides = sides_of(folder, options.drop, rows, vocabulary, Path(store))
+            step = measure(sides, num_tokens=num_tokens, repeats=repeats)
         show(step, f"a step: {num_tokens} tokens, {num_learnt(batch)} learnt; without {[*options.drop]}")
         claims = claims_of(loss, step)
         for key, target in (("loss_memory_ratio", "<= 0.4"), ("tokens_per_second_ratio", ">= 1.3")):
