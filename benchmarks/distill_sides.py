@@ -75,15 +75,16 @@ class Side:
 
 
 def rows_of(tokenizer: Any, *, num_rows: int, max_tokens: int, learn: str) -> list[PackedRow]:
-    """Packed rows of the stage's own items, all of whose tokens are learnt, or the answers alone."""
+    """Full rows of the stage's own items, all of whose tokens are learnt, or the answers alone."""
     items = training_items(CONFIG.tasks, items_per_task=4 * num_rows * max_tokens // 512, seed=0)
     if learn == "answers":
         examples = item_examples(items, tokenizer, max_tokens=max_tokens)
     else:
         rows = [Row(item.id, "text", {"text": f"{item.prompt} {item.answer}"}) for item in items]
         examples = row_examples(rows, tokenizer, max_tokens=max_tokens, name="items")
-    filled = fill([len(example.ids) for example in examples], max_tokens)
-    return [tuple(examples[i] for i in row) for row in filled[:num_rows]]
+    sizes = [len(example.ids) for example in examples]
+    fullest = sorted(fill(sizes, max_tokens), key=lambda row: -sum(sizes[i] for i in row))
+    return [tuple(examples[i] for i in row) for row in fullest[:num_rows]]
 
 
 def num_learnt(batch: Inputs) -> int:

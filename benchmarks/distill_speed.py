@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
 
 import torch
+from torch import Tensor
 
 from benchmarks.distill_sides import (
     DENSE,
@@ -44,9 +45,10 @@ Facts = dict[str, dict[str, float]]
 
 def measure(sides: dict[str, Side], *, num_tokens: int, repeats: int) -> Facts:
     """Speed, memory and gradient of every side."""
+    dense = {side.over: gradients(sides[side.over]) for side in sides.values()}
     facts = {
         name: {
-            "gradient_relative_difference": difference(side, sides[side.over]),
+            "gradient_relative_difference": difference(gradients(side), dense[side.over]),
             "step_bytes": growth(side),
             "weights_bytes": side.weights_bytes,
         }
@@ -59,14 +61,16 @@ def measure(sides: dict[str, Side], *, num_tokens: int, repeats: int) -> Facts:
     return facts
 
 
-def difference(side: Side, other: Side) -> float:
-    """Largest relative difference of the gradient of a weight, by norms."""
-    found = []
-    for each in (other, side):
-        each.step()
-        found.append([p.grad for p in each.trained if p.grad is not None])
-        each.clear()
-    want, got = found
+def gradients(side: Side) -> list[Tensor]:
+    """Of every trained weight."""
+    side.step()
+    found = [p.grad for p in side.trained if p.grad is not None]
+    side.clear()
+    return found
+
+
+def difference(got: list[Tensor], want: list[Tensor]) -> float:
+    """The largest of a weight's gradient, as a share of its norm."""
     return max(float((g - w).norm() / w.norm()) for g, w in zip(got, want, strict=True))
 
 

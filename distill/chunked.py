@@ -53,7 +53,9 @@ def chunked_nats(
     score = no_teacher if teacher is None else teacher.scorer(objective, vocabulary)
     if chunk_bytes is None:
         chunk_bytes = CPU_CHUNK_BYTES if hidden_ND.device.type == "cpu" else CHUNK_BYTES
-    chunk = max(1, chunk_bytes // (4 * vocabulary))
+    most = max(1, chunk_bytes // (4 * vocabulary))
+    num_chunks = -(-len(targets_N) // most) or 1
+    chunk = -(-len(targets_N) // num_chunks) or 1  # all alike: each reads the whole head, however small it is
     job = _Job(targets_N, head, score, objective, vocabulary, chunk, torch.is_grad_enabled())
     loss, kd, ce = _Chunked.apply(hidden_ND, *head.weights(), job)
     if isinstance(teacher, Expected):
