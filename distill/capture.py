@@ -190,7 +190,10 @@ def check_again(store: Store, teacher: Teacher, examples: Sequence[Example], *, 
                     "its code; delete the folder"
                 )
             worst = max(worst, difference)
-    log.info("%s: %d samples asked again, at most %.1e nats off", store.folder, len(some), worst)
+    log.info(
+        "%s: %d samples, %.1f MiB; %d of them asked again, at most %.1e nats off",
+        store.folder, len(store), store.num_bytes / 2**20, len(some), worst,
+    )  # fmt: skip
     return worst
 
 

@@ -373,7 +373,7 @@ def test_run_with_another_seed_asks_the_teacher_no_more(recipe, tmp_path, caplog
     options = arguments(recipe, out, **keys, pack="'no'", learning_rate=2e-3, kd_weight=0.5, temperature=2.0)
     assert run_stage("distill", recipe, "seed=5", *options) == 0
     assert "holds 20 of 20 samples; 0 learnt tokens are to be captured" in caplog.text
-    assert "8 samples asked again" in caplog.text
+    assert "8 of them asked again" in caplog.text
     caplog.clear()
     data.write_text(data.read_text() + json.dumps({"text": "One more."}) + "\n")
     distilled(recipe, tmp_path / "three", **keys)
