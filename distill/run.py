@@ -1,19 +1,23 @@
 """student + teacher -> mode -> train -> put the trained weights into the stored ones -> check -> save."""
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from distill.capture import keep_predictions
 from distill.checkpoints import last_checkpoint
 from distill.data import check_disjoint, read_data, with_own_answers
+from distill.dev import dev_items
 from distill.export import export_model
+from distill.job import Job, objective_of
 from distill.memory import choose_mode
-from distill.training import Job, objective_of, train
+from distill.training import load_pair, train
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.env import code_version
 from fastpath.errors import ConfigError, ModelError, RunError
+from fastpath.items.item import Item
 from fastpath.models import (
     Lineage,
     is_ours,
@@ -24,7 +28,7 @@ from fastpath.models import (
     weights_sha256,
 )  # fmt: skip
 from fastpath.plan import Plan, read_plan
-from fastpath.runs import exported, finish, is_done, stage_folder, step, write_json
+from fastpath.runs import exported, finish, is_done, read_json, stage_folder, step, write_json
 from fastpath.sources import Source, locate
 from fastpath.team import Team
 
@@ -32,7 +36,7 @@ log = logging.getLogger("fastpath")
 
 
 def run(recipe: Recipe) -> Path:
-    """Distil the recipe's model into the student; return the stage's folder: metrics.jsonl, plan.json, model/.
+    """Distil the recipe's model into the student; the stage's folder: metrics.jsonl, plan.json, model/.
 
     Raises UserError; a killed run goes on from its last checkpoint.
     """
@@ -64,14 +68,13 @@ def run(recipe: Recipe) -> Path:
         one_set = lineage.repair == "none" and lineage.distillation is None
         folders = teacher.folder, student, lineage.keep
         mode = step(out, "mode.json", lambda: choose_mode(config, *folders, one_set=one_set, **machine))
-        tokenizer, known = load_tokenizer(student, trust_remote_code=trust), data
+        tokenizer, known, kept = load_tokenizer(student, trust_remote_code=trust), data, None
         if config.own_answers:
             original = load_model(teacher.folder, dtype=dtype, device=device, trust_remote_code=trust)
             known = with_own_answers(
                 data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out
             )
             del original  # it may be loaded again, to teach
-        kept = None
         if config.teacher != "live":
             kept = keep_predictions(
                 known, config, tokenizer, teacher.folder, student, mode=mode, keep=lineage.keep,
@@ -84,25 +87,40 @@ def run(recipe: Recipe) -> Path:
             teacher=teacher.folder, teacher_sha256=digests[0], student=student, keep=lineage.keep,
             depth=lineage.depth, mode=mode, checkpoint=checkpoint, kept=kept,
         )  # fmt: skip
-        team.tell(job)
-        trainer = train(recipe, job, device, out)
-        done = last_checkpoint(out / "checkpoints")
-        assert done is not None, "the last step writes one"
-        facts = {
-            "mode": mode, "steps": trainer.state.global_step, "learnt_tokens": trainer.learnt_tokens,
-            "teacher": config.teacher, "loss": config.loss, "kd_weight": config.kd_weight,
-            "temperature": config.temperature, "student_weights_sha256": lineage.weights_sha256,
-        }  # fmt: skip
-        seen = tuple(dict.fromkeys([*lineage.calibration_items, *(item.id for item in data.items)]))
-        changes = {"distillation": facts, "calibration_items": seen, "code": code_version()}
-        made = Lineage(**{**vars(lineage), **changes})
+        if (out / "trained.json").exists() and checkpoint:
+            team.tell(None)
+            pair = load_pair(recipe, job, device)
+        else:
+            team.tell(job)
+            pair, trained = train(recipe, job, device, out)
+            write_json(out / "trained.json", {"mode": mode, **trained})
+        facts = read_json(out / "trained.json")
+        made = lineage_of(lineage, config, facts, seen=(*data.items, *dev_items(config, seed=recipe.seed)))
+        weights = out / "checkpoints" / facts["checkpoint"]
         write_json(out / "plan.json", plan.model_dump())
-        worst = export_model(trainer.model, job, done, made, plan, config, out / "model", trust=trust)
+        worst = export_model(pair, job, weights, made, plan, config, out / "model", trust=trust)
         log.info(
             "saved %s; largest difference of a hidden state from the trained one: %.1e", out / "model", worst
         )
         finish(out)
     return out
+
+
+def lineage_of(
+    student: Lineage, config: DistillConfig, facts: dict[str, Any], *, seen: Iterable[Item]
+) -> Lineage:
+    """The lineage of the distilled student, but for the digest of its weights."""
+    keys = ("mode", "teacher", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate")
+    how = {key: getattr(config, key) for key in keys} | {
+        key: facts[key] for key in ("mode", "steps", "learnt_tokens", "checkpoint")
+    }
+    ids = tuple(dict.fromkeys([*student.calibration_items, *(item.id for item in seen)]))
+    changes = {
+        "distillation": {**how, "student_weights_sha256": student.weights_sha256},
+        "calibration_items": ids,
+        "code": code_version(),
+    }
+    return Lineage(**{**vars(student), **changes})
 
 
 def find_student(recipe: Recipe, config: DistillConfig) -> Path:
@@ -113,7 +131,7 @@ def find_student(recipe: Recipe, config: DistillConfig) -> Path:
         folder = Path(config.student)
         if not is_ours(folder):
             raise ConfigError(
-                f"distill.student: {folder} has no lineage.json; name the stage prune, or a model folder that "
+                f"distill.student: {folder} has no lineage.json; name the stage prune, or a folder that "
                 "fastpath exported"
             )
     if weights_sha256(folder) != Lineage.read(folder).weights_sha256:
@@ -148,8 +166,8 @@ def check_vocabularies(student: Path, teacher: Path, *, trust: bool) -> None:
     ours, theirs = (load_tokenizer(f, trust_remote_code=trust).get_vocab() for f in (student, teacher))
     if ours != theirs:
         raise ModelError(
-            f"{student}: another vocabulary than the teacher's {teacher} ({len(ours)} and {len(theirs)} tokens): "
-            "their predictions cannot be compared; take the tokenizer files of the teacher"
+            f"{student}: another vocabulary than the teacher's {teacher} ({len(ours)} and {len(theirs)} "
+            "tokens): their predictions cannot be compared; take the tokenizer files of the teacher"
         )
 
 
@@ -158,5 +176,5 @@ def check_inputs(folder: Path, used: dict[str, str]) -> None:
     begun = step(folder, "inputs.json", lambda: used)
     if changed := [name for name in used if begun.get(name) != used[name]]:
         raise RunError(
-            f"{folder}: begun with another {changed[0]} than there is now; delete it, or choose another out="
+            f"{folder}: begun with other {changed[0]} than there is now; delete it, or choose another out="
         )

@@ -34,6 +34,7 @@ from fastpath.runs import read_json
 
 V = 259  # of the tokenizer; the model's head has one row more
 KEEP = (0, 1, 4, 5)
+PLAN = {"keep": KEEP, "drop": (2, 3), "matched": (), "vocabulary": V}
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +79,7 @@ def samples_of(rows):
 def nats_and_gradients(pair, batch):
     pair.zero_grad()
     batch = {name: value for name, value in batch.items() if name != "rows"}
-    loss, kd, ce = pair(**batch)
+    loss, kd, ce, _ = pair(**batch)
     (loss / batch["labels"].ne(-100).sum()).backward()
     return (loss, kd, ce), {n: p.grad.clone() for n, p in pair.named_parameters() if p.grad is not None}
 
@@ -103,8 +104,8 @@ def test_gradients_are_those_of_the_live_teacher(teacher, name, temperature, pac
     for parameter in student.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
-    live = Pair(student, tiny_llama(), start=2, drop=(2, 3), objective=objective, vocabulary=V)
-    kept = Pair(student, None, start=0, drop=(2, 3), objective=objective, vocabulary=V, codec=store.codec)
+    live = Pair(student, tiny_llama(), start=2, objective=objective, **PLAN)
+    kept = Pair(student, None, start=2, objective=objective, **PLAN, codec=store.codec)
     for first in (0, 4):
         batch = rows.batch([rows[first + i] for i in range(4)])
         want = nats_and_gradients(live, {k: v for k, v in batch.items() if k != "kept"})
@@ -125,8 +126,8 @@ def test_head_is_trained_by_top_k(teacher):
     capture(store, teacher, samples_of(rows), batch_tokens=700)
     student = tiny_llama(depth=4, seed=1)
     batch = rows.batch([rows[i] for i in range(4)])
-    live = Pair(student, tiny_llama(), start=0, drop=(), objective=Objective(), vocabulary=V)
-    kept = Pair(student, None, start=0, drop=(), objective=Objective(), vocabulary=V, codec=store.codec)
+    live = Pair(student, tiny_llama(), start=0, objective=Objective(), **PLAN)
+    kept = Pair(student, None, start=0, objective=Objective(), **PLAN, codec=store.codec)
     want = nats_and_gradients(live, {k: v for k, v in batch.items() if k != "kept"})[1]
     got = nats_and_gradients(kept, batch)[1]
     name = "student.model.embed_tokens.weight"
@@ -141,7 +142,7 @@ def test_fewer_ids_are_a_smaller_distance(teacher):
         store = store_of(TopKCodec(k))
         rows = rows_of(config, store=store)
         capture(store, teacher, samples_of(rows), batch_tokens=700)
-        pair = Pair(student, None, start=0, drop=(), objective=Objective(), vocabulary=V, codec=store.codec)
+        pair = Pair(student, None, start=0, objective=Objective(), **PLAN, codec=store.codec)
         found.append(nats_and_gradients(pair, rows.batch([rows[i] for i in range(4)]))[0][1].item())
     assert found == sorted(found)
 
@@ -296,8 +297,9 @@ def test_head_with_a_softcap_has_no_expected_embedding():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"loss": "reverse_kl"}, "reverse_kl needs the original itself"),
-        ({"mode": "shared-lora"}, "shared-lora holds the original anyway"),
+        ({"loss": "reverse_kl"}, "reverse_kl needs the original"),
+        ({"hidden_weight": 0.5}, "hidden_weight needs the original"),
+        ({"mode": "shared-lora"}, "shared-lora holds the original"),
         ({"temperature": 1.7}, "temperature: 1.7 is not kept"),
     ],
 )
@@ -351,10 +353,10 @@ def test_stage_learns_what_it_learns_beside_the_teacher(recipe, tmp_path, name, 
 
 
 def test_student_is_trained_without_the_teacher(recipe, tmp_path, monkeypatch):
-    from distill import training
+    from distill import job
 
-    read, original = [], training.load_model
-    monkeypatch.setattr(training, "load_model", lambda f, **how: read.append(f) or original(f, **how))
+    read, original = [], job.load_model
+    monkeypatch.setattr(job, "load_model", lambda f, **how: read.append(f) or original(f, **how))
     distilled(recipe, tmp_path, steps=2, teacher="top-k", teacher_top_k=16)
     assert read == [recipe.parent / "run/prune/model"]
 
