@@ -23,6 +23,7 @@ from distill.students import (
 )  # fmt: skip
 from fastpath.config_distill import DistillConfig
 from fastpath.models import load_model
+from fastpath.team import is_sharded
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def make_pair(
     trust: bool,
 ) -> Pair:
     """Load the models that the mode needs, and mark what it trains. Raises UserError."""
-    load = partial(load_model, dtype=dtype, device=device, trust_remote_code=trust)
+    place = torch.device("cpu") if is_sharded() else device  # FSDP takes its shards from there
+    load = partial(load_model, dtype=dtype, device=place, trust_remote_code=trust)
     start = num_shareable(job.mode, config, job.keep)
     teacher: Any = None if job.kept else load(job.teacher)
     student, numbers = teacher, job.keep

@@ -138,11 +138,14 @@ class Watch(TrainerCallback):
         self._trainer, self._advance, self._metrics = trainer, advance, metrics
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take up what the checkpoint knows; what was logged after it is done again."""
+        """Take up what the checkpoint knows; what was logged after it is done again. Score the cut model."""
         self._advance(state.global_step)
         if state.log_history:
             self._trainer.learnt_tokens = state.log_history[-1]["learnt_tokens"]
-        self._metrics(state.log_history, anew=True)
+        if state.is_world_process_zero:
+            self._metrics(state.log_history, anew=True)
+        if state.global_step == 0 and args.eval_strategy != "no":
+            self._trainer.evaluate()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before the step changes any weight."""
@@ -154,7 +157,8 @@ class Watch(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """A line of metrics.jsonl, and beside the bar."""
-        self._metrics([state.log_history[-1]], anew=False)
+        if state.is_world_process_zero:
+            self._metrics([state.log_history[-1]], anew=False)
         if "tokens_per_second" in logs:
             speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
             self._advance(0, f"{logs['kd_nats_per_token']:.4f} nats per token to the teacher, {speed}")

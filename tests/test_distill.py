@@ -96,7 +96,7 @@ def student_of(recipe):
     ("overrides", "message"),
     [
         (["distill.student=/nowhere"], "distill.student: /nowhere has no lineage.json; name the stage prune"),
-        (["distill.batch_rows=3"], "distill.batch_rows: 3 rows are not a multiple of micro_rows"),
+        (["distill.batch_rows=3"], "distill: batch_rows: 3 rows are not a multiple of micro_rows"),
         (["distill.loss_options={alpha: 0.5}"], "forward_kl: no option 'alpha'; it takes no options"),
         (["distill.tasks=[algebra]"], "unknown task 'algebra': known are doc_type"),
         (["distill.tasks=[]"], "distill: tasks: empty, and no data: there is nothing to learn from"),

@@ -1,4 +1,4 @@
-"""Student and teacher in one forward: equal models cost nothing, and every way to share work gives the same."""
+"""Student and teacher in one forward: equal models cost nothing, and sharing work changes nothing."""
 
 import pytest
 import torch
@@ -37,8 +37,8 @@ def pair_of(folders, mode="full", **changes):
     )  # fmt: skip
     torch.manual_seed(0)
     pair = make_pair(
-        job, CONFIG.model_copy(update=changes), vocabulary=259, dtype=torch.float32, device=torch.device("cpu"),
-        trust=False,
+        job, CONFIG.model_copy(update=changes), vocabulary=259,
+        dtype=torch.float32, device=torch.device("cpu"), trust=False,
     )  # fmt: skip
     return pair.train()
 
