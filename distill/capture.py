@@ -54,7 +54,7 @@ class Teacher:
         inputs = padded_batch([(example,) for example in examples], pad=0)
         inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
         at_BT = predicting(inputs.pop("labels") != IGNORED)
-        hidden_ND = hidden_at(self.model, at_BT, {**inputs, "use_cache": False})
+        hidden_ND, _ = hidden_at(self.model, at_BT, {**inputs, "use_cache": False})
         weights = ready(self.head.weights(), self.vocabulary)
         for hidden_CD in hidden_ND.split(max(1, CHUNK_BYTES // (4 * self.vocabulary))):
             logits_CV = self.head.logits(hidden_CD, weights)
@@ -71,8 +71,8 @@ class Kept:
     """What a process must know to train on kept predictions."""
 
     store: Path
-    start: int
-    """Leading blocks of the student that are the original's and stay frozen."""
+    prefix: tuple[str, ...]
+    """The original's prefix_digests: which blocks of the student are its own."""
 
 
 def keep_predictions(
@@ -98,11 +98,12 @@ def keep_predictions(
     how: dict[str, Any] = {"dtype": dtype, "device": device, "trust_remote_code": trust}
     codec, most = codec_of(config), num_shareable(mode, config, keep)
     cut = load_model(student, **how)
-    prefix, own_head = prefix_digests(cut, most), weights_digest([find_head(cut).linear.weight])
+    own_prefix, own_head = prefix_digests(cut, most), weights_digest([find_head(cut).linear.weight])
     packed = config.pack == "auto" and can_pack(cut)
     del cut  # the original comes
     original = load_model(teacher, **how)
-    start = shared_prefix(prefix, prefix_digests(original, most))
+    prefix = prefix_digests(original, most)
+    start = shared_prefix(own_prefix, prefix)
     asked = Teacher(original, find_head(original), 1 + max(tokenizer.get_vocab().values()))
     if config.teacher == "expected":
         frozen = not trains_head(empty_model(student, dtype=dtype, trust=trust), mode, config, start=start)
@@ -123,7 +124,7 @@ def keep_predictions(
         store.check()
         capture(store, asked, list(examples.values()), batch_tokens=config.micro_rows * config.max_tokens)
     check_again(store, asked, list(examples.values()), seed=seed)
-    return Kept(store.folder, start)
+    return Kept(store.folder, tuple(prefix))
 
 
 def capture(store: Store, teacher: Teacher, examples: Sequence[Example], *, batch_tokens: int) -> None:
@@ -190,7 +191,10 @@ def check_again(store: Store, teacher: Teacher, examples: Sequence[Example], *, 
                     "its code; delete the folder"
                 )
             worst = max(worst, difference)
-    log.info("%s: %d samples asked again, at most %.1e nats off", store.folder, len(some), worst)
+    log.info(
+        "%s: %d samples, %.1f MiB; %d of them asked again, at most %.1e nats off",
+        store.folder, len(store), store.num_bytes / 2**20, len(some), worst,
+    )  # fmt: skip
     return worst
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that were written to their end: a run that is killed in the middle of one uses the one before."""
+"""Checkpoints that were written to their end: a run killed in the middle of one uses the one before."""
 
 import shutil
 from pathlib import Path

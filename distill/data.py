@@ -2,6 +2,7 @@
 
 # B rows, T tokens of the longest
 
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,7 +38,7 @@ class Data:
     @property
     def sha256(self) -> str:
         """Digest of all of it."""
-        texts = [text for rows in self.rows.values() for row in rows for text in row.texts]
+        texts = [json.dumps(row.data, sort_keys=True) for rows in self.rows.values() for row in rows]
         return digest(*(item.id for item in self.items), *texts, length=64)
 
 
@@ -77,6 +78,11 @@ def with_own_answers(
     return Data(items, data.rows)
 
 
+def whole(example: Example) -> Example:
+    """The same tokens, all of which are learnt."""
+    return Example(example.ids, (False,) + (True,) * (len(example.ids) - 1), example.kind)
+
+
 class Numbered(Dataset):
     """Training rows that carry their number; `batch` puts some into tensors.
 
@@ -99,6 +105,8 @@ class Numbered(Dataset):
             sources[ITEMS] = item_examples(data.items, tokenizer, max_tokens=most)
         for name, rows in data.rows.items():
             sources[name] = row_examples(rows, tokenizer, max_tokens=most, name=name)
+        if config.learn == "all":
+            sources = {name: [whole(example) for example in made] for name, made in sources.items()}
         weights = {data.source: data.weight for data in config.data}
         weights |= {ITEMS: config.items_weight} if data.items else {}
         self.mixture = Mixture(sources, weights, seed=seed)

@@ -17,7 +17,8 @@ LINES = 10
 def show(folder: Path) -> dict[str, Any]:
     """Print how the loss fell in OUT/distill; return the headline."""
     facts = Lineage.read(folder / "model").distillation or {}
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if "kd_nats_per_token" in row]
     out = console()
     out.print(loss_table(rows))
     out.print(f"model   {folder / 'model'}", soft_wrap=True)

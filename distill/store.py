@@ -65,6 +65,11 @@ class Store:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all shards."""
+        return sum(path.stat().st_size for path in self._shards)
+
     def __getitem__(self, key: str) -> dict[str, Tensor]:
         """What is kept of the learnt tokens of a sample, in their order."""
         shard, start, stop = self._places[key]
@@ -89,10 +94,14 @@ class Store:
         number = 1 + max((int(path.stem) for path in self._shards), default=-1)
         path = self.folder / f"{number:05}.safetensors"
         unfinished = path.with_name(f".{path.name}.unfinished")
-        save_file(tensors, unfinished, metadata={**metadata, "sha256": _digest(tensors, metadata)})
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        try:
+            save_file(tensors, unfinished, metadata={**metadata, "sha256": _digest(tensors, metadata)})
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         self._open(path)
 
     def check(self) -> None:
@@ -106,8 +115,7 @@ class Store:
 
     def _open(self, path: Path) -> None:
         try:
-            # Mapped, not read; it stays open as long as the store does.
-            shard = safe_open(path, framework="pt").__enter__()
+            shard = safe_open(path, framework="pt")  # mapped, not read
             metadata = shard.metadata()
             made_for, sizes = metadata["store"], json.loads(metadata["samples"])
             metadata["sha256"]

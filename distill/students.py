@@ -16,9 +16,8 @@ from fastpath.errors import ConfigError
 
 def prefix_digests(model: PreTrainedModel, most: int) -> list[str]:
     """Of what turns tokens into the stream, then of each of the first `most` blocks."""
-    embeddings = [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
     states = [block.state_dict().values() for block in find_blocks(model)[1][:most]]
-    return [weights_digest(tensors) for tensors in (embeddings, *states)]
+    return [weights_digest(tensors) for tensors in (_embeddings(model), *states)]
 
 
 def shared_prefix(ours: Sequence[str], theirs: Sequence[str]) -> int:
@@ -62,7 +61,7 @@ def trainable(
     first = len(blocks) - config.last_blocks if mode == "head+last-k" else start
     frozen = {id(p) for block in blocks[:first] for p in block.parameters()}
     if first:
-        frozen |= {id(m.weight) for m in student.modules() if isinstance(m, nn.Embedding)}
+        frozen |= {id(weight) for weight in _embeddings(student)}
     return [p for p in student.parameters() if id(p) not in frozen]
 
 
@@ -123,3 +122,8 @@ def without_adapters(student: Any) -> Iterator[PreTrainedModel]:
 def stock_model(student: Any) -> PreTrainedModel:
     """The transformers model inside a student, adapters still on it."""
     return student if isinstance(student, PreTrainedModel) else student.get_base_model()
+
+
+def _embeddings(model: PreTrainedModel) -> list[Any]:
+    """What turns tokens and positions into the stream: the weights of all embedding modules."""
+    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]

@@ -1,6 +1,7 @@
 """transformers' Trainer with our loss: sums over the tokens of the whole step, divided once.
 
-Its accumulation, distribution, checkpoints, resume, schedule and integrations are used as they are.
+Its accumulation, distribution, checkpoints, resume, early stopping, schedule and integrations are used as
+they are.
 """
 
 import time
@@ -10,20 +11,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from distill.checkpoints import mark_whole
 from distill.data import Numbered
+from distill.dev import Dev
 from distill.packing import IGNORED
 from distill.pair import Pair
+from fastpath.config_distill import DistillConfig
 from fastpath.errors import ModelError
 
 
 class DistilTrainer(Trainer):
     """Trains the student of a Pair; checkpoints hold what is trained alone.
 
-    `advance(steps, note)` moves a progress bar; `write(rows, anew)` takes the rows of metrics.jsonl.
+    `advance(steps, note)` moves a progress bar; `metrics(rows, anew=...)` takes the rows of metrics.jsonl.
     """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of all micro-batches
@@ -32,17 +35,24 @@ class DistilTrainer(Trainer):
         self,
         pair: Pair,
         args: TrainingArguments,
+        config: DistillConfig,
         rows: Numbered,
+        dev: Dev,
         *,
         advance: Callable[..., None],
         metrics: Callable[..., None],
     ) -> None:
-        super().__init__(model=pair, args=args, train_dataset=rows, data_collator=rows.batch)
+        super().__init__(
+            model=pair, args=args, train_dataset=rows, eval_dataset=dev.items, data_collator=rows.batch
+        )
         self.model_accepts_loss_kwargs = True  # so that it counts num_items_in_batch, over all processes
         self.remove_callback(PrinterCallback)
         self.add_callback(Watch(self, advance, metrics))
+        if dev.items:
+            self.add_callback(EarlyStoppingCallback(config.patience))
         self.learnt_tokens = 0
         """Since the first step, up to the last line of the log."""
+        self._config, self._dev = config, dev
         self._micro: list[tuple[Tensor, Tensor]] = []
         self._start_counting()
 
@@ -54,10 +64,13 @@ class DistilTrainer(Trainer):
         Times the number of processes: their gradients are averaged, not summed.
         """
         rows = inputs.pop("rows")
-        loss, kd, ce = model(**inputs)
+        weight = hidden_weight(self._config, self.state.global_step)
+        loss, kd, ce, hidden = model(**inputs, hidden_weight=weight)
         learnt = inputs["labels"].ne(IGNORED).sum()
         self._micro.append((loss.detach(), rows))
-        self._sums += torch.stack([kd, ce, learnt, learnt.new_tensor(inputs["labels"].numel())])
+        self._sums += torch.stack(
+            [kd, ce, hidden.double(), learnt, learnt.new_tensor(inputs["labels"].numel())]
+        )
         return loss / num_items_in_batch * (self.accelerator.num_processes // self.get_tp_size())
 
     def check_finite(self) -> None:
@@ -66,7 +79,7 @@ class DistilTrainer(Trainer):
         One wait for the device a step, not one a micro-batch.
         """
         seen, self._micro = self._micro, []
-        finite = torch.stack([nats for nats, _ in seen]).isfinite().tolist()
+        finite = torch.stack([loss for loss, _ in seen]).isfinite().tolist()
         if not all(finite):
             rows: Any = self.train_dataset
             named = [f"{row} ({rows.name(row)})" for row in seen[finite.index(False)][1].tolist()]
@@ -79,9 +92,9 @@ class DistilTrainer(Trainer):
         """Log under our names, with what was learnt so far and how fast."""
         if "loss" not in logs:
             return  # the summary of a session: a killed run has several
-        kd, ce, learnt, read = self.accelerator.gather(self._sums[None]).sum(0).tolist()
+        kd, ce, hidden, learnt, read = self.accelerator.gather(self._sums[None]).sum(0).tolist()
         self.learnt_tokens += int(learnt)
-        super().log({
+        row = {
             "loss": logs["loss"],
             "kd_nats_per_token": kd / learnt,
             "ce_nats_per_token": ce / learnt,
@@ -89,16 +102,30 @@ class DistilTrainer(Trainer):
             "learning_rate": logs["learning_rate"],
             "learnt_tokens": self.learnt_tokens,
             "tokens_per_second": round(read / (time.monotonic() - self._since), 1),
-        })  # fmt: skip
+        }
+        super().log(row | ({"hidden_error_per_token": hidden / learnt} if hidden else {}))
         self._start_counting()
 
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """Nats per answer token and accuracy of both suites' dev items, dealt to the processes."""
+        start = time.monotonic()
+        batches = self._dev.shares(self.args.process_index, self.args.world_size)
+        sums_2S = self._dev.nats(self.model, batches)  # type: ignore[arg-type]
+        sums_2S = self.accelerator.reduce(sums_2S.to(self.args.device), "sum").cpu()
+        facts = {f"{metric_key_prefix}_{key}": value for key, value in self._dev.facts(sums_2S).items()}
+        super().log({**facts, "learnt_tokens": self.learnt_tokens})
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, facts)
+        self._since += time.monotonic() - start  # not a part of the speed of training
+        return facts
+
     def _start_counting(self) -> None:
-        self._sums = torch.zeros(4, dtype=torch.float64, device=self.args.device)
+        self._sums = torch.zeros(5, dtype=torch.float64, device=self.args.device)
         self._since = time.monotonic()
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        state = self.model.state_dict() if state_dict is None else state_dict
-        trained = [name for name, p in self.model.named_parameters() if p.requires_grad]
+        pair: Any = self.model
+        state = pair.state_dict() if state_dict is None else state_dict  # empty where others write it
+        trained = [name for name, p in pair.named_parameters() if p.requires_grad and name in state]
         super()._save(output_dir, {name: state[name].contiguous() for name in trained})
 
 
@@ -111,11 +138,14 @@ class Watch(TrainerCallback):
         self._trainer, self._advance, self._metrics = trainer, advance, metrics
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take up what the checkpoint knows; what was logged after it is done again."""
+        """Take up what the checkpoint knows; what was logged after it is done again. Score the cut model."""
         self._advance(state.global_step)
         if state.log_history:
             self._trainer.learnt_tokens = state.log_history[-1]["learnt_tokens"]
-        self._metrics(state.log_history, anew=True)
+        if state.is_world_process_zero:
+            self._metrics(state.log_history, anew=True)
+        if state.global_step == 0 and args.eval_strategy != "no":
+            self._trainer.evaluate()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Before the step changes any weight."""
@@ -127,12 +157,19 @@ class Watch(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """A line of metrics.jsonl, and beside the bar."""
-        self._metrics([state.log_history[-1]], anew=False)
-        speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
-        self._advance(0, f"{logs['kd_nats_per_token']:.4f} nats per token to the teacher, {speed}")
+        if state.is_world_process_zero:
+            self._metrics([state.log_history[-1]], anew=False)
+        if "tokens_per_second" in logs:
+            speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
+            self._advance(0, f"{logs['kd_nats_per_token']:.4f} nats per token to the teacher, {speed}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All processes have written their part."""
         self._trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             mark_whole(Path(args.output_dir), state.global_step)
+
+
+def hidden_weight(config: DistillConfig, step: int) -> float:
+    """The weight of the hidden error at a step: it falls to 0 over hidden_steps."""
+    return config.hidden_weight * max(0.0, 1 - step / config.hidden_steps)

@@ -1,7 +1,6 @@
-"""Build the pair of a job and train it: what every process of a run does alike."""
+"""Train the pair of a job: what every process of a run does alike."""
 
 import json
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,119 +8,65 @@ from typing import Any
 import torch
 from transformers import TrainingArguments, set_seed
 
-from distill.capture import Kept
 from distill.checkpoints import KEPT
-from distill.codecs import Codec
 from distill.data import Numbered, read_data, with_own_answers
-from distill.losses import Objective
+from distill.dev import Dev, dev_items
+from distill.job import Job, make_pair
 from distill.packing import can_pack
 from distill.pair import Pair
 from distill.store import Store
-from distill.students import (
-    num_shareable,
-    prefix_digests,
-    set_trainable,
-    shared_prefix,
-    stock_model,
-    trainable,
-    with_adapters,
-)  # fmt: skip
+from distill.students import stock_model
 from distill.trainer import DistilTrainer
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.errors import ConfigError
-from fastpath.models import load_model, load_tokenizer, pick_dtype
+from fastpath.models import load_tokenizer, pick_dtype
 from fastpath.progress import progress
 from fastpath.quiet import quiet
 from fastpath.runs import write_text
 from fastpath.team import num_processes
 
-
-@dataclass(frozen=True)
-class Job:
-    """What every process must know to train the same pair."""
-
-    teacher: Path
-    teacher_sha256: str
-    student: Path
-    keep: tuple[int, ...]
-    depth: int
-    mode: str
-    checkpoint: Path | None
-    """Go on from here."""
-    kept: Kept | None
-    """What was kept of the teacher's predictions; None: it runs beside the student."""
-
-    @property
-    def drop(self) -> tuple[int, ...]:
-        """The dropped blocks, rising."""
-        return tuple(sorted(set(range(self.depth)) - set(self.keep)))
+DEV_METRIC = "complex_nats_per_token"
+"""What early stopping goes by: the distance from the teacher does not predict how good a student is."""
 
 
-def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> DistilTrainer:
-    """The trained pair, in its trainer. Writes FOLDER/checkpoints/ and FOLDER/metrics.jsonl."""
+def load_pair(recipe: Recipe, job: Job, device: torch.device) -> Pair:
+    """The pair of a job, before any training of it."""
     config, trust = recipe.distill or DistillConfig(), recipe.model.trust_remote_code
-    set_seed(recipe.seed)
-    dtype = pick_dtype(recipe.model, device)[0]
     tokenizer = load_tokenizer(job.student, trust_remote_code=trust)
-    vocabulary = 1 + max(tokenizer.get_vocab().values())
-    store = Store(job.kept.store) if job.kept else None
-    codec = store.codec if store else None
-    pair = make_pair(job, config, dtype=dtype, device=device, trust=trust, vocabulary=vocabulary, codec=codec)
+    set_seed(recipe.seed)  # adapters begin at random
+    return make_pair(
+        job, config, vocabulary=1 + max(tokenizer.get_vocab().values()),
+        dtype=pick_dtype(recipe.model, device)[0], device=device, trust=trust,
+    )  # fmt: skip
+
+
+def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> tuple[Pair, dict[str, Any]]:
+    """(the trained pair, facts of it). Writes FOLDER/checkpoints/ and FOLDER/metrics.jsonl."""
+    config, seed = recipe.distill or DistillConfig(), recipe.seed
+    dtype = pick_dtype(recipe.model, device)[0]
+    tokenizer = load_tokenizer(job.student, trust_remote_code=recipe.model.trust_remote_code)
+    pair = load_pair(recipe, job, device)
     data = with_own_answers(
-        read_data(config, seed=recipe.seed), config, None, tokenizer,
-        weights=job.teacher_sha256, seed=recipe.seed, folder=folder,
+        read_data(config, seed=seed), config, None, tokenizer,
+        weights=job.teacher_sha256, seed=seed, folder=folder,
     )  # fmt: skip
     packed = config.pack == "auto" and can_pack(stock_model(pair.student))
-    rows = Numbered(data, config, tokenizer, seed=recipe.seed, packed=packed, store=store)
-    arguments = training_arguments(config, folder / "checkpoints", recipe.seed, dtype=dtype, device=device)
+    store = Store(job.kept.store) if job.kept else None
+    rows = Numbered(data, config, tokenizer, seed=seed, packed=packed, store=store)
+    at_once = config.micro_rows * config.max_tokens
+    dev = Dev(dev_items(config, seed=seed), tokenizer, batch_tokens=at_once)
+    arguments = training_arguments(config, folder / "checkpoints", seed, dtype=dtype, device=device)
     with progress(f"distilling ({job.mode})", config.steps) as advance, quiet():
         metrics = partial(write_metrics, folder / "metrics.jsonl")
-        trainer = DistilTrainer(pair, arguments, rows, advance=advance, metrics=metrics)
+        trainer = DistilTrainer(pair, arguments, config, rows, dev, advance=advance, metrics=metrics)
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
-    return trainer
-
-
-def make_pair(
-    job: Job,
-    config: DistillConfig,
-    *,
-    dtype: torch.dtype,
-    device: torch.device,
-    trust: bool,
-    vocabulary: int,
-    codec: Codec | None,
-) -> Pair:
-    """Load the models that the mode needs, and mark what it trains."""
-    load = partial(load_model, dtype=dtype, device=device, trust_remote_code=trust)
-    pair = partial(Pair, drop=job.drop, objective=objective_of(config), vocabulary=vocabulary, codec=codec)
-    most = num_shareable(job.mode, config, job.keep)
-    if job.mode == "shared-lora":
-        student: Any = with_adapters(load(job.teacher), config, job.keep[most:])
-        return recomputing(pair(student, None, start=most), config)
-    student, teacher = load(job.student), None
-    if job.kept is None:
-        teacher = load(job.teacher)
-        start = shared_prefix(prefix_digests(student, most), prefix_digests(teacher, most))
-    else:
-        start = job.kept.start
-    if job.mode == "lora":
-        student = with_adapters(student, config, range(start, len(job.keep)))
-    else:
-        student = set_trainable(student, trainable(student, job.mode, config, start=start))
-    return recomputing(pair(student, teacher, start=start), config)
-
-
-def objective_of(config: DistillConfig) -> Objective:
-    """The recipe's loss. Raises UserError for an option that it does not take."""
-    return Objective(config.loss, dict(config.loss_options), config.kd_weight, config.temperature)
-
-
-def recomputing(pair: Pair, config: DistillConfig) -> Pair:
-    """The same pair; its student holds activations of block borders alone where the recipe says so."""
-    if config.recompute_activations:
-        stock_model(pair.student).activation_checkpointing_enable({"use_reentrant": False})
-    return pair
+    state = trainer.state
+    return pair, {
+        "checkpoint": Path(state.best_model_checkpoint or f"checkpoint-{state.global_step}").name,
+        "steps": state.global_step,
+        "learnt_tokens": trainer.learnt_tokens,
+    }
 
 
 def training_arguments(
@@ -155,6 +100,11 @@ def training_arguments(
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
         save_total_limit=KEPT,
+        eval_strategy="steps" if config.dev_items_per_task else "no",
+        eval_steps=config.checkpoint_steps,
+        metric_for_best_model=DEV_METRIC if config.dev_items_per_task else None,
+        greater_is_better=False,
+        load_best_model_at_end=config.dev_items_per_task > 0,
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,  # it would hide what check_finite is to see
         disable_tqdm=True,

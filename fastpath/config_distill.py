@@ -10,8 +10,11 @@ MODES = ("full", "head+last-k", "shared-lora", "lora")
 """What is trained, the most first; `auto` takes the first that fits the memory."""
 
 
+TASKS = ("doc_type", "date_pick", "routing", "field_lookup", "one_hop", "worked", "arithmetic", "chain")
+
+
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 8.0)
-"""Those at which a top-k store of the teacher's predictions can be read: each needs a sum over all tokens."""
+"""At which a top-k store of predictions can be read: each needs a sum over the vocabulary."""
 
 
 class DataConfig(Section):
@@ -42,7 +45,7 @@ class DistillConfig(Section):
     """head+last-k: how many blocks are trained."""
     lora_rank: int = Field(default=16, ge=1)
     """lora, shared-lora: rank of the adapters."""
-    lora_alpha: float = Field(default=32.0, gt=0)
+    lora_alpha: int = Field(default=32, ge=1)
     """lora, shared-lora: an adapter is scaled by lora_alpha / lora_rank."""
     teacher: Literal["live", "top-k", "expected"] = "live"
     """live: the original runs beside the student. Else its predictions are written to disk once, by content
@@ -54,24 +57,29 @@ class DistillConfig(Section):
     """Leave embeddings and blocks before the first cut as they are; they then run once for both models."""
     loss: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"] = "forward_kl"
     """What is between the two models' predictions; distill/losses.py has the formulas."""
-    loss_options: dict[Literal["alpha", "beta"], float] = {}
+    loss_options: dict[str, float] = Field(default={})
     """beta of jsd, alpha of the skewed ones."""
     temperature: float = Field(default=1.0, gt=0)
     """Of both models' predictions in that loss."""
     kd_weight: float = Field(default=1.0, ge=0, le=1)
     """Share of the loss between the models; the rest is the likelihood of the data's own tokens."""
-    tasks: tuple[str, ...] = (
-        "doc_type", "date_pick", "routing", "field_lookup", "one_hop", "worked", "arithmetic", "chain",
-    )  # fmt: skip
+    hidden_weight: float = Field(default=0.0, ge=0)
+    """Weight of the squared error of the student's stream after the first cut, against what the next kept
+    block was trained to read; falls to 0 over hidden_steps."""
+    hidden_steps: int = Field(default=40, ge=1)
+    """Updates until only the loss between predictions is left."""
+    tasks: tuple[str, ...] = TASKS
     """Generators of the training items (split "distillation": never asked in an evaluation)."""
     items_per_task: int = Field(default=400, ge=1)
     """Training items of each task."""
     items_weight: float = Field(default=1.0, gt=0)
     """Their share of the examples, against the weights of `data`."""
     own_answers: int = Field(default=0, ge=0)
-    """Answers that the original writes to each worked item: the right ones take the place of the reference."""
+    """Answers that the original writes to each worked item; right ones take the place of the reference."""
     data: tuple[DataConfig, ...] = ()
     """Training data of your own."""
+    learn: Literal["answers", "all"] = "answers"
+    """Which tokens of items and rows are learnt: the answers, or the prompts as well."""
     pack: Literal["auto", "no"] = "auto"
     """auto: several examples in one row, none of which sees another, where the model can do that."""
     steps: int = Field(default=200, ge=1)
@@ -94,6 +102,13 @@ class DistillConfig(Section):
     """Updates between checkpoints, from which a killed run goes on; a multiple of log_steps."""
     log_steps: int = Field(default=5, ge=1)
     """Updates between lines of metrics.jsonl."""
+    dev_items_per_task: int = Field(default=0, ge=0)
+    """Items of each dev task that are scored at every checkpoint: early stopping goes by the nats of the
+    complex ones. 0: none, and the last checkpoint is exported, not the best."""
+    dev_tasks: tuple[str, ...] = TASKS
+    """Generators of the dev items (split "calibration": neither learnt nor evaluated)."""
+    patience: int = Field(default=3, ge=1)
+    """Checkpoints without a better one after which training stops."""
     recompute_activations: bool = False
     """Compute activations again in the backward pass: much less memory, about a third slower."""
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
@@ -104,13 +119,11 @@ class DistillConfig(Section):
         if self.teacher == "live":
             return self
         if self.loss != "forward_kl":
-            raise ValueError(
-                f"teacher: {self.loss} needs the original itself; live works, or loss: forward_kl"
-            )
+            raise ValueError(f"teacher: {self.loss} needs the original; live works, or loss: forward_kl")
+        if self.hidden_weight:
+            raise ValueError("teacher: hidden_weight needs the original; live works, or hidden_weight: 0")
         if self.mode == "shared-lora":
-            raise ValueError(
-                "mode: shared-lora holds the original anyway; teacher: live works, or mode: lora"
-            )
+            raise ValueError("mode: shared-lora holds the original; teacher: live works, or mode: lora")
         if self.teacher == "top-k" and self.temperature not in TEMPERATURES:
             known = ", ".join(map(str, TEMPERATURES))
             raise ValueError(f"temperature: {self.temperature} is not kept by teacher: top-k; it has {known}")

@@ -33,7 +33,9 @@ def progress(what: str, total: float) -> Iterator[Callable[..., None]]:
             task = bar.add_task(what, total=total, note="")
 
             def move(amount: float, note: str | None = None) -> None:
-                bar.update(task, advance=amount, **({} if note is None else {"note": note}))
+                bar.update(task, advance=amount)
+                if note is not None:
+                    bar.update(task, note=note)
 
             yield move
         return

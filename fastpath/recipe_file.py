@@ -95,7 +95,9 @@ def build_recipe(data: dict[str, Any]) -> Recipe:
         # Through JSON: only from there does strict mode take a list for a tuple, a string for a Path.
         return Recipe.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        raise ConfigError(_explain(error.errors()[0])) from None
+        faults = error.errors()
+        misspelt = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+        raise ConfigError(_explain((misspelt or faults)[0])) from None  # its right name may be missing too
 
 
 def _explain(error: Any) -> str:

@@ -1,7 +1,8 @@
-"""`python -m distill`: what is trained is what is exported; killed == uninterrupted; bad input is one line."""
+"""`python -m distill`: what is trained is exported; killed == uninterrupted; bad input is one line."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,8 +54,7 @@ def recipe(base, tmp_path_factory):
 def distilled(recipe, *overrides, out=None):
     """The folder of a stage that was run with other keys on the same student."""
     run = recipe.parent / "run"
-    student = f"distill.student={run / 'prune' / 'model'}"
-    assert run_stage("distill", recipe, student, f"out={out or run}", *overrides) == 0
+    assert run_stage("distill", recipe, student_of(recipe), f"out={out or run}", *overrides) == 0
     return (Path(out) if out else run) / "distill"
 
 
@@ -80,18 +80,125 @@ def test_every_mode_learns_and_exports_a_stock_model(recipe, tmp_path, mode, bas
     assert {name for name in before if "layers.3." in name and "_proj" in name}.isdisjoint(same)
 
 
-def test_mode_of_the_memory_estimate_is_the_first_that_fits(recipe, tmp_path, caplog):
-    folder = distilled(
-        recipe, "distill.mode=auto", "distill.steps=1", "distill.checkpoint_steps=1", out=tmp_path
-    )
-    assert read_json(folder / "mode.json") == "full"
+def test_mode_of_the_memory_estimate_is_the_first_that_fits(recipe, tmp_path, monkeypatch):
+    keys = ["distill.mode=auto", "distill.steps=1", "distill.checkpoint_steps=1"]
+    assert read_json(distilled(recipe, *keys, out=tmp_path / "run") / "mode.json") == "full"
+    monkeypatch.setattr("distill.memory.free_bytes", lambda device: 10)  # a mode once chosen is kept
+    (tmp_path / "run/distill/DONE").unlink()
+    distilled(recipe, *keys, out=tmp_path / "run")
+
+
+def student_of(recipe):
+    return f"distill.student={recipe.parent / 'run/prune/model'}"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["distill.student=/nowhere"], "distill.student: /nowhere has no lineage.json; name the stage prune"),
+        (["distill.batch_rows=3"], "distill: batch_rows: 3 rows are not a multiple of micro_rows"),
+        (["distill.loss_options={alpha: 0.5}"], "forward_kl: no option 'alpha'; it takes no options"),
+        (["distill.tasks=[algebra]"], "unknown task 'algebra': known are doc_type"),
+        (["distill.tasks=[]"], "distill: tasks: empty, and no data: there is nothing to learn from"),
+        (["distill.last_blocks=9"], "distill.last_blocks: 9 of 4 blocks; at most 4"),
+        (["distill.data=[{source: no.jsonl}]"], "distill.data: no.jsonl: no such file"),
+        (["distill.data=[{sorce: no.jsonl}]"], "distill.data.0.sorce: unknown key; did you mean 'source'?"),
+        (["model.device_map=auto"], "model.device_map: distill holds each model on one device"),
+    ],
+)
+def test_bad_input_is_one_line(recipe, tmp_path, capsys, overrides, message):
+    assert run_stage("distill", recipe, student_of(recipe), f"out={tmp_path}", *overrides) == 2
+    check_one_line(capsys, message)
+
+
+def check_one_line(capsys, message):
+    out, err = capsys.readouterr()
+    assert out == ""
+    (error,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert message in error
 
 
 def test_what_does_not_fit_is_refused_and_says_what_would(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("distill.memory.free_bytes", lambda device: 10_000)
-    student = f"distill.student={recipe.parent / 'run/prune/model'}"
-    assert run_stage("distill", recipe, student, f"out={tmp_path}") == 2
-    assert "recompute_activations" in capsys.readouterr().err
+    assert run_stage("distill", recipe, student_of(recipe), f"out={tmp_path}") == 2
+    check_one_line(
+        capsys, "distill.mode: full would take more than the 0.00 GiB that are free; none fits; try"
+    )
+
+
+def test_teacher_of_another_student_is_refused(recipe, tmp_path, capsys):
+    other = write_tiny(tmp_path / "other", seed=5)
+    assert run_stage("distill", recipe, student_of(recipe), f"out={tmp_path}", f"model.name={other}") == 2
+    check_one_line(capsys, f"{other}: cannot teach this student, which was cut from other weights")
+
+
+def test_student_that_was_changed_or_reads_other_tokens_is_refused(recipe, tmp_path, capsys):
+    shutil.copytree(recipe.parent / "run/prune/model", tmp_path / "model")
+    keys = [recipe, f"distill.student={tmp_path / 'model'}", f"out={tmp_path / 'run'}"]
+    vocabulary = read_json(tmp_path / "model/tokenizer.json")
+    vocabulary["model"]["vocab"]["new"] = 259
+    (tmp_path / "model/tokenizer.json").write_text(json.dumps(vocabulary))
+    assert run_stage("distill", *keys) == 2
+    check_one_line(capsys, "another vocabulary than the teacher's")
+    weights = tmp_path / "model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"1234")
+    assert run_stage("distill", *keys) == 2
+    check_one_line(capsys, "holds other weights than its lineage.json tells of")
+
+
+def test_prune_has_to_come_first(base, tmp_path, capsys):
+    assert run_stage("distill", recipe_of(tmp_path, base)) == 2
+    check_one_line(capsys, "not finished; first run `python -m prune` with the same recipe")
+
+
+def test_loss_that_is_no_number_stops_and_names_the_rows(recipe, tmp_path, capsys):
+    keys = [student_of(recipe), f"out={tmp_path}", "distill.warmup_steps=0"]
+    assert run_stage("distill", recipe, *keys, "distill.learning_rate=1e30") == 2
+    check_one_line(capsys, "step 2: the loss is not a number on rows")
+    assert not list(tmp_path.glob("distill/checkpoints/checkpoint-*")), "the last good one would be kept"
+    assert not (tmp_path / "distill/model").exists()
+
+
+def test_folder_begun_with_other_data_is_refused(recipe, tmp_path, capsys):
+    data = tmp_path / "mine.jsonl"
+    data.write_text(json.dumps({"prompt": "Say yes.", "completion": " Yes."}) + "\n")
+    keys = [student_of(recipe), f"out={tmp_path}", "distill.tasks=[]", f"distill.data=[{{source: {data}}}]"]
+    assert run_stage("distill", recipe, *keys) == 0
+    capsys.readouterr()
+    data.write_text(json.dumps({"prompt": "Say no.", "completion": " No."}) + "\n")
+    (tmp_path / "distill/DONE").unlink()
+    assert run_stage("distill", recipe, *keys) == 2
+    check_one_line(capsys, "begun with other data than there is now")
+
+
+def test_eval_compares_base_pruned_and_distilled(recipe):
+    distilled(recipe)
+    variants = "eval.variants={pruned: prune, distilled: distill}"
+    assert run_stage("eval", recipe, student_of(recipe), variants) == 0
+    run = recipe.parent / "run"
+    results = read_json(run / "eval/results.json")
+    assert set(results["variants"]) == {"pruned", "distilled"}
+    assert results["models"]["distilled"].endswith("distill/model")
+    for stage, word in (("prune", "nothing was retrained"), ("distill", "the original was distilled back")):
+        card = (run / stage / "model/README.md").read_text()
+        assert word in card and "Not measured yet" not in card
+    assert "distilled" in (run / "eval/report.md").read_text()
+
+
+def test_dev_items_are_new_and_stop_early(recipe, tmp_path):
+    keys = ["distill.dev_items_per_task=2", "distill.dev_tasks=[doc_type, arithmetic]", "distill.patience=1",
+            "distill.learning_rate=0.5", "distill.steps=12"]  # fmt: skip
+    folder = distilled(recipe, *keys, out=tmp_path / "run")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    dev = [row for row in rows if "eval_complex_nats_per_token" in row]
+    trained = read_json(folder / "trained.json")
+    assert trained["steps"] == dev[-1]["step"] < 12, "such a rate makes it worse"
+    best = min(dev, key=lambda row: row["eval_complex_nats_per_token"])
+    assert trained["checkpoint"] == f"checkpoint-{best['step']}"
+    assert {"eval_simple_nats_per_token", "eval_simple_accuracy", "eval_complex_accuracy"} <= dev[0].keys()
+    seen = set(Lineage.read(folder / "model").calibration_items)
+    before = set(Lineage.read(recipe.parent / "run/prune/model").calibration_items)
+    assert len(seen - before) == 2 * 12 + 2 * 2
 
 
 def stage_process(recipe, *overrides, **options):
@@ -103,30 +210,35 @@ def stage_process(recipe, *overrides, **options):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["full", "shared-lora"])
+@pytest.mark.parametrize("mode", ["full", pytest.param("shared-lora", marks=pytest.mark.slow)])
 def test_killed_it_ends_with_the_same_bytes(recipe, tmp_path, mode):
-    """Once while it trains, once while a checkpoint is written, once while it exports."""
-    common = [
-        f"distill.student={recipe.parent / 'run/prune/model'}",
-        f"distill.mode={mode}",
-        "distill.steps=8",
-    ]
+    common = [student_of(recipe), f"distill.mode={mode}", "distill.steps=30"]
     assert stage_process(recipe, *common, f"out={tmp_path / 'calm'}").wait() == 0
     folder = tmp_path / "killed" / "distill"
-    for sign in ("checkpoints/checkpoint-2/DONE", "checkpoints/checkpoint-6/optimizer.pt",
-                 ".model.unfinished/config.json"):  # fmt: skip
-        process = stage_process(recipe, *common, f"out={folder.parent}", start_new_session=True)
-        while process.poll() is None and not (folder / sign).exists():
-            time.sleep(0.001)
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, process.stderr.read()
+    process = stage_process(recipe, *common, f"out={folder.parent}", start_new_session=True)
+    while process.poll() is None and not (folder / "checkpoints/checkpoint-6/DONE").exists():
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, process.stderr.read()
     assert stage_process(recipe, *common, f"out={folder.parent}").wait() == 0
+    check_same(folder, tmp_path / "calm" / "distill")
+
+    # As if killed when the last checkpoint had been begun.
+    (folder / "DONE").unlink()
+    (folder / "trained.json").unlink()
+    shutil.rmtree(folder / "model")
+    (folder / "checkpoints/checkpoint-30/DONE").unlink()
+    (folder / "checkpoints/checkpoint-30/optimizer.pt").write_bytes(b"half")
+    assert stage_process(recipe, *common, f"out={folder.parent}").wait() == 0
+    check_same(folder, tmp_path / "calm" / "distill")
+
+
+def check_same(folder, calm):
     for name in ("model.safetensors", "config.json", "lineage.json"):
-        calm = tmp_path / "calm" / "distill" / "model" / name
-        assert (folder / "model" / name).read_bytes() == calm.read_bytes(), name
+        assert (folder / "model" / name).read_bytes() == (calm / "model" / name).read_bytes(), name
     logs = [
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        for run in (folder, tmp_path / "calm" / "distill")
+        for run in (folder, calm)
     ]
     for row in (*logs[0], *logs[1]):
         del row["tokens_per_second"]

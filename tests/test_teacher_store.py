@@ -1,19 +1,10 @@
 """A kept teacher is the live one: same gradients, captured once for every order; faults are named."""
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from random import Random
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from test_distill import recipe_of, stage_process
-from tiny import byte_tokenizer, run_stage, tiny_llama, write_tiny
+from tiny import byte_tokenizer, tiny_llama
 
 from distill import capture as capture_module
 from distill.capture import Teacher, capture, check_again, predict
@@ -29,15 +20,14 @@ from fastpath.blocks import keep_blocks
 from fastpath.config_distill import DistillConfig
 from fastpath.errors import RunError, UserError
 from fastpath.items.catalog import generate
-from fastpath.models import Lineage
-from fastpath.runs import read_json
 
 V = 259  # of the tokenizer; the model's head has one row more
 KEEP = (0, 1, 4, 5)
+PLAN = {"keep": KEEP, "drop": (2, 3), "matched": (), "vocabulary": V}
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True, name="cache")
+def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTPATH_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -78,7 +68,7 @@ def samples_of(rows):
 def nats_and_gradients(pair, batch):
     pair.zero_grad()
     batch = {name: value for name, value in batch.items() if name != "rows"}
-    loss, kd, ce = pair(**batch)
+    loss, kd, ce, _ = pair(**batch)
     (loss / batch["labels"].ne(-100).sum()).backward()
     return (loss, kd, ce), {n: p.grad.clone() for n, p in pair.named_parameters() if p.grad is not None}
 
@@ -103,8 +93,8 @@ def test_gradients_are_those_of_the_live_teacher(teacher, name, temperature, pac
     for parameter in student.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
-    live = Pair(student, tiny_llama(), start=2, drop=(2, 3), objective=objective, vocabulary=V)
-    kept = Pair(student, None, start=0, drop=(2, 3), objective=objective, vocabulary=V, codec=store.codec)
+    live = Pair(student, tiny_llama(), start=2, objective=objective, **PLAN)
+    kept = Pair(student, None, start=2, objective=objective, **PLAN, codec=store.codec)
     for first in (0, 4):
         batch = rows.batch([rows[first + i] for i in range(4)])
         want = nats_and_gradients(live, {k: v for k, v in batch.items() if k != "kept"})
@@ -125,8 +115,8 @@ def test_head_is_trained_by_top_k(teacher):
     capture(store, teacher, samples_of(rows), batch_tokens=700)
     student = tiny_llama(depth=4, seed=1)
     batch = rows.batch([rows[i] for i in range(4)])
-    live = Pair(student, tiny_llama(), start=0, drop=(), objective=Objective(), vocabulary=V)
-    kept = Pair(student, None, start=0, drop=(), objective=Objective(), vocabulary=V, codec=store.codec)
+    live = Pair(student, tiny_llama(), start=0, objective=Objective(), **PLAN)
+    kept = Pair(student, None, start=0, objective=Objective(), **PLAN, codec=store.codec)
     want = nats_and_gradients(live, {k: v for k, v in batch.items() if k != "kept"})[1]
     got = nats_and_gradients(kept, batch)[1]
     name = "student.model.embed_tokens.weight"
@@ -141,7 +131,7 @@ def test_fewer_ids_are_a_smaller_distance(teacher):
         store = store_of(TopKCodec(k))
         rows = rows_of(config, store=store)
         capture(store, teacher, samples_of(rows), batch_tokens=700)
-        pair = Pair(student, None, start=0, drop=(), objective=Objective(), vocabulary=V, codec=store.codec)
+        pair = Pair(student, None, start=0, objective=Objective(), **PLAN, codec=store.codec)
         found.append(nats_and_gradients(pair, rows.batch([rows[i] for i in range(4)]))[0][1].item())
     assert found == sorted(found)
 
@@ -296,153 +286,12 @@ def test_head_with_a_softcap_has_no_expected_embedding():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"loss": "reverse_kl"}, "reverse_kl needs the original itself"),
-        ({"mode": "shared-lora"}, "shared-lora holds the original anyway"),
+        ({"loss": "reverse_kl"}, "reverse_kl needs the original"),
+        ({"hidden_weight": 0.5}, "hidden_weight needs the original"),
+        ({"mode": "shared-lora"}, "shared-lora holds the original"),
         ({"temperature": 1.7}, "temperature: 1.7 is not kept"),
     ],
 )
 def test_recipe_that_a_kept_teacher_cannot_serve_is_refused(keys, message):
     with pytest.raises(ValueError, match=message):
         DistillConfig(teacher="top-k", **keys)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    return write_tiny(tmp_path_factory.mktemp("base") / "model")
-
-
-@pytest.fixture(scope="module")
-def recipe(base, tmp_path_factory):
-    recipe = recipe_of(tmp_path_factory.mktemp("run"), base)
-    assert run_stage("prune", recipe) == 0
-    return recipe
-
-
-def arguments(recipe, out, **keys):
-    student = recipe.parent / "run/prune/model"
-    return [f"distill.student={student}", f"out={out}", *(f"distill.{k}={v}" for k, v in keys.items())]
-
-
-def distilled(recipe, out, **keys):
-    assert run_stage("distill", recipe, *arguments(recipe, out, **keys)) == 0
-    return out / "distill"
-
-
-def rows_of_log(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.mark.parametrize("name", ["top-k", "expected"])
-def test_stage_learns_what_it_learns_beside_the_teacher(recipe, tmp_path, name, monkeypatch):
-    keys = {"mode": "lora", "steps": 6}
-    live = distilled(recipe, tmp_path / "live", **keys)
-    loaded = []
-    real = capture_module.load_model
-    monkeypatch.setattr(capture_module, "load_model", lambda f, **how: loaded.append(f) or real(f, **how))
-    kept = distilled(recipe, tmp_path / "kept", **keys, teacher=name, teacher_top_k=V)
-    assert len(loaded) == 2
-    for a, b in zip(rows_of_log(kept), rows_of_log(live), strict=True):
-        assert a["kd_nats_per_token"] == pytest.approx(b["kd_nats_per_token"], rel=1e-4)
-        assert a["learnt_tokens"] == b["learnt_tokens"]
-    weights = [load_file(folder / "model" / "model.safetensors") for folder in (kept, live)]
-    for key, tensor in weights[1].items():
-        assert relative(weights[0][key], tensor) <= 1e-4
-    assert Lineage.read(kept / "model").distillation["teacher"] == name
-
-
-def test_student_is_trained_without_the_teacher(recipe, tmp_path, monkeypatch):
-    from distill import training
-
-    read, original = [], training.load_model
-    monkeypatch.setattr(training, "load_model", lambda f, **how: read.append(f) or original(f, **how))
-    distilled(recipe, tmp_path, steps=2, teacher="top-k", teacher_top_k=16)
-    assert read == [recipe.parent / "run/prune/model"]
-
-
-def test_run_with_another_seed_asks_the_teacher_no_more(recipe, tmp_path, caplog):
-    """Another order, other rows, other settings of training: only what is new is captured."""
-    data = tmp_path / "mine.jsonl"
-    texts = [{"text": f"Ticket {n}: the door of room {n * 7} is open."} for n in range(20)]
-    data.write_text("".join(json.dumps(text) + "\n" for text in texts))
-    sources = f"[{{source: {data}}}]"
-    keys = {"steps": 8, "teacher": "top-k", "teacher_top_k": 16, "tasks": "[]", "data": sources}
-    distilled(recipe, tmp_path / "one", **keys)
-    caplog.set_level("INFO", "fastpath")
-    caplog.clear()
-    out = tmp_path / "two"
-    options = arguments(recipe, out, **keys, pack="'no'", learning_rate=2e-3, kd_weight=0.5, temperature=2.0)
-    assert run_stage("distill", recipe, "seed=5", *options) == 0
-    assert "holds 20 of 20 samples; 0 learnt tokens are to be captured" in caplog.text
-    assert "8 samples asked again" in caplog.text
-    caplog.clear()
-    data.write_text(data.read_text() + json.dumps({"text": "One more."}) + "\n")
-    distilled(recipe, tmp_path / "three", **keys)
-    assert "holds 20 of 21 samples; 8 learnt tokens are to be captured" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        (
-            {"teacher": "expected", "freeze_prefix": "false"},
-            "expected needs a frozen head, and mode full trains",
-        ),
-        ({"teacher": "top-k", "teacher_top_k": 1000}, "teacher_top_k: 1000 of 259 tokens"),
-    ],
-)
-def test_stage_refuses_before_it_captures(recipe, tmp_path, keys, message, capsys):
-    assert run_stage("distill", recipe, *arguments(recipe, tmp_path / "run", **keys)) == 2
-    assert message in capsys.readouterr().err
-    assert not list(tmp_path.rglob("*.safetensors"))
-
-
-def test_stage_names_a_corrupted_shard(recipe, tmp_path, cache, capsys):
-    keys = {"steps": 2, "teacher": "top-k", "teacher_top_k": 16}
-    distilled(recipe, tmp_path / "one", **keys)
-    (path,) = cache.rglob("*.safetensors")
-    flip(path, -5)
-    assert run_stage("distill", recipe, *arguments(recipe, tmp_path / "two", **keys)) == 2
-    error = capsys.readouterr().err
-    assert f"{path}: its content was changed" in error
-    assert "Traceback" not in error
-
-
-def test_memory_estimate_has_no_teacher_beside_the_student(recipe, tmp_path, base):
-    from distill.memory import empty_model, estimate
-
-    models = [
-        empty_model(folder, dtype=torch.float32, trust=False)
-        for folder in (base, recipe.parent / "run/prune/model")
-    ]
-    live, kept = (estimate("lora", DistillConfig(teacher=t, last_blocks=2), *models, KEEP)
-                  for t in ("live", "top-k"))  # fmt: skip
-    assert live.weights - kept.weights == 4 * sum(p.numel() for p in models[0].parameters())
-    assert (live.training, live.activations) == (kept.training, kept.activations)
-    assert live.capture == 0 < kept.capture
-
-
-@pytest.mark.slow
-def test_killed_while_it_captures_and_trains_it_ends_with_the_same_bytes(recipe, tmp_path, monkeypatch):
-    slow = "import distill.capture as c; c.SHARD_BYTES = 1"
-    keys = {"steps": 6, "teacher": "top-k", "teacher_top_k": 16, "micro_rows": 1}
-    monkeypatch.setenv("FASTPATH_CACHE", str(tmp_path / "calm_cache"))
-    assert stage_process(recipe, *arguments(recipe, tmp_path / "calm", **keys)).wait() == 0
-    monkeypatch.setenv("FASTPATH_CACHE", str(tmp_path / "killed_cache"))
-    command = [sys.executable, "-c", f"{slow}; import runpy, sys; sys.argv[0] = 'distill'; "
-               "runpy.run_module('distill', run_name='__main__')"]  # fmt: skip
-    where = {"cwd": Path(__file__).parents[1], "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    environment = os.environ | {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--config", str(recipe), *arguments(recipe, tmp_path / "killed", **keys)],
-        env=environment, start_new_session=True, **where,
-    )  # fmt: skip
-    while process.poll() is None and len([*tmp_path.glob("killed_cache/teachers/*/0*")]) < 4:
-        time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, process.stderr.read()
-    assert not (tmp_path / "killed/distill/DONE").exists()
-    assert stage_process(recipe, *arguments(recipe, tmp_path / "killed", **keys)).wait() == 0
-    for name in ("model.safetensors", "lineage.json"):
-        first, second = (tmp_path / run / "distill/model" / name for run in ("calm", "killed"))
-        assert first.read_bytes() == second.read_bytes()
-    assert read_json(tmp_path / "killed/distill/mode.json") == "full"
