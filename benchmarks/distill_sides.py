@@ -22,13 +22,13 @@ from distill.codecs import Codec, ExpectedCodec, TopKCodec, settings_of
 from distill.disjoint import training_items
 from distill.examples import Example, item_examples, row_examples
 from distill.head import Head, find_head, head_inputs, ready
+from distill.job import Job, make_pair
 from distill.losses import Objective
 from distill.own_data import Row
 from distill.packing import IGNORED, fill, packed_batch
 from distill.pair import Pair
 from distill.store import SETTINGS, Store
 from distill.targets import Live
-from distill.training import Job, make_pair
 from fastpath.blocks import keep_blocks
 from fastpath.config_distill import DistillConfig
 from fastpath.models import load_model, load_tokenizer, save_model
@@ -102,8 +102,8 @@ def pairs_of(teacher: Path, drop: Sequence[int], vocabulary: int) -> tuple[Pair,
         save_model(keep_blocks(original, keep), load_tokenizer(teacher), student)
         full, adapters, one_set = (
             make_pair(
-                Job(teacher, "", student, keep, depth, mode, None, None), CONFIG, dtype=torch.float32,
-                device=torch.device("cpu"), trust=False, vocabulary=vocabulary, codec=None,
+                Job(teacher, "", student, keep, depth, mode, None), CONFIG, dtype=torch.float32,
+                device=torch.device("cpu"), trust=False, vocabulary=vocabulary,
             ).train()
             for mode in ("full", "lora", "shared-lora")
         )  # fmt: skip
@@ -128,8 +128,8 @@ def sides_of(
     def cached(codec: Codec) -> Side:
         store = captured(full, codec, rows, folder / type(codec).__name__)
         pair = Pair(
-            full.student, None, start=full.start, drop=full.drop, objective=OBJECTIVE, vocabulary=vocabulary,
-            codec=codec,
+            full.student, None, start=full.start, keep=full.keep, drop=full.drop, matched=(),
+            objective=OBJECTIVE, vocabulary=vocabulary, codec=codec,
         ).train()  # fmt: skip
         examples = [example for row in rows for example in row]
 
