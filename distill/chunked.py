@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.head import Head, Weights, ready
 from distill.losses import Objective, cross_entropy
-from distill.targets import CHUNK_BYTES, Expected, Scorer, Targets, no_teacher
+from distill.targets import Expected, Scorer, Targets, fast_chunk_bytes, no_teacher
 
 
 @dataclass(frozen=True)
@@ -37,20 +37,23 @@ def chunked_nats(
     vocabulary: int,
     teacher: Targets | None = None,
     objective: Objective = Objective(),  # noqa: B008 (frozen)
-    chunk_bytes: int = CHUNK_BYTES,
+    chunk_bytes: int | None = None,
 ) -> Nats:
     """What tokens cost whose last hidden states (after the final norm) and true ids these are.
 
     `vocabulary`: the size of the tokenizer; what pads a head beyond it is cut from both sides. `chunk_bytes`:
-    of the student's float32 logits; six to nine tensors of that size are alive at once. Where N = 0 the
-    gradients are zeros, not missing, so that every process takes part in every step.
+    of the student's float32 logits (None: what is fast on the device); up to six to nine tensors of that size
+    are alive at once. Where N = 0 the gradients are zeros, not missing, so that every process takes part in
+    every step.
     """
     if teacher is None and objective.kd_weight > 0:
         raise ValueError(f"kd_weight {objective.kd_weight} without a teacher")
     if len(targets_N) != len(hidden_ND) or (teacher is not None and len(teacher) != len(hidden_ND)):
         raise ValueError("student, teacher and targets are not of the same tokens")
     score = no_teacher if teacher is None else teacher.scorer(objective, vocabulary)
-    chunk = max(1, chunk_bytes // (4 * vocabulary))
+    most = max(1, (chunk_bytes or fast_chunk_bytes(hidden_ND.device)) // (4 * vocabulary))
+    num_chunks = -(-len(targets_N) // most) or 1
+    chunk = -(-len(targets_N) // num_chunks) or 1  # all alike: each reads the whole head, however small it is
     job = _Job(targets_N, head, score, objective, vocabulary, chunk, torch.is_grad_enabled())
     loss, kd, ce = _Chunked.apply(hidden_ND, *head.weights(), job)
     if isinstance(teacher, Expected):
@@ -143,9 +146,13 @@ def _add_chunk(
     hidden_CD = hidden_ND[at].to(weights[0].dtype)
     logits_CV = job.head.logits(hidden_CD, weights)
     kd_C, kd_gradient_CV = job.score(at, logits_CV if T == 1 else logits_CV / T)
-    ce_C, gradient_CV = cross_entropy(logits_CV, job.targets_N[at])
-    # T^2 of the rule, 1/T of the division
-    gradient_CV.mul_(1 - share).add_(kd_gradient_CV, alpha=share * T)
+    if share == 1:  # of the cross-entropy the value alone is wanted
+        ce_C = nn.functional.cross_entropy(logits_CV, job.targets_N[at], reduction="none")
+        gradient_CV = kd_gradient_CV if T == 1 else kd_gradient_CV.mul_(T)
+    else:
+        ce_C, gradient_CV = cross_entropy(logits_CV, job.targets_N[at])
+        # T^2 of the rule, 1/T of the division
+        gradient_CV.mul_(1 - share).add_(kd_gradient_CV, alpha=share * T)
     if gradients is not None:
         gradients.add(at, job.head.back(gradient_CV, logits_CV), hidden_CD, weights[0])
     return torch.stack([kd_C.double().sum(), ce_C.double().sum()])

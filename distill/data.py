@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from distill.disjoint import check_items, check_rows, taken, training_items
@@ -18,6 +17,7 @@ from distill.mixture import Mixture
 from distill.own_data import Row, read_rows
 from distill.packing import Rows, packed_batch, padded_batch
 from distill.self_data import Sampler, own_answers
+from distill.store import Store
 from fastpath.config import EvalConfig, Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.items.item import Item, digest
@@ -84,10 +84,22 @@ def whole(example: Example) -> Example:
 
 
 class Numbered(Dataset):
-    """Training rows that carry their number; `batch` puts some into tensors."""
+    """Training rows that carry their number; `batch` puts some into tensors.
 
-    def __init__(self, data: Data, config: DistillConfig, tokenizer: Any, *, seed: int, packed: bool) -> None:
-        most = config.max_tokens
+    With a store, what it keeps of the teacher's predictions too.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        config: DistillConfig,
+        tokenizer: Any,
+        *,
+        seed: int,
+        packed: bool,
+        store: Store | None = None,
+    ) -> None:
+        self._store, most = store, config.max_tokens
         sources: dict[str, list[Example]] = {}
         if data.items:
             sources[ITEMS] = item_examples(data.items, tokenizer, max_tokens=most)
@@ -113,7 +125,10 @@ class Numbered(Dataset):
         """What row `index` holds, for a message."""
         return "+".join(f"{example.kind} {example.key[:8]}" for example in self._rows[index])
 
-    def batch(self, numbered: list[tuple[int, tuple[Example, ...]]]) -> dict[str, Tensor]:
+    def batch(self, numbered: list[tuple[int, tuple[Example, ...]]]) -> dict[str, Any]:
         """The model's inputs and labels, int64 (B, T), and the numbers of the rows, int64 (B,)."""
         numbers, rows = zip(*numbered, strict=True)
-        return {**self._batch(rows), "rows": torch.tensor(numbers)}
+        made: dict[str, Any] = {**self._batch(rows), "rows": torch.tensor(numbers)}
+        if self._store is not None:
+            made["kept"] = self._store.batch([example for row in rows for example in row])
+        return made

@@ -7,11 +7,14 @@ from typing import Any
 
 import torch
 
+from distill.capture import Kept
 from distill.hidden import next_input_pairs
 from distill.losses import Objective
 from distill.pair import Pair
+from distill.store import Store
 from distill.students import (
     num_shareable,
+    prefix_digests,
     set_trainable,
     shared_prefix,
     stock_model,
@@ -35,6 +38,8 @@ class Job:
     mode: str
     checkpoint: Path | None
     """Go on from here."""
+    kept: Kept | None = None
+    """What was kept of the teacher's predictions; None: it runs beside the student."""
 
     @property
     def drop(self) -> tuple[int, ...]:
@@ -55,13 +60,14 @@ def make_pair(
     place = torch.device("cpu") if is_sharded() else device  # FSDP takes its shards from there
     load = partial(load_model, dtype=dtype, device=place, trust_remote_code=trust)
     start = num_shareable(job.mode, config, job.keep)
-    teacher: Any = load(job.teacher)
+    teacher: Any = None if job.kept else load(job.teacher)
     student, numbers = teacher, job.keep
     if job.mode == "shared-lora":
         student, teacher = with_adapters(teacher, config, job.keep[start:]), None
     else:
         student, numbers = load(job.student), tuple(range(len(job.keep)))
-        start = shared_prefix(student, teacher, start)
+        theirs = job.kept.prefix if job.kept else prefix_digests(teacher, start)
+        start = shared_prefix(prefix_digests(student, start), theirs)
         if job.mode == "lora":
             student = with_adapters(student, config, numbers[start:])
         else:
@@ -72,6 +78,7 @@ def make_pair(
     return Pair(
         student, teacher, start=start, keep=job.keep, drop=job.drop, matched=tuple(matched),
         objective=objective_of(config), vocabulary=vocabulary, dtype=dtype,
+        codec=Store(job.kept.store).codec if job.kept else None,
     )  # fmt: skip
 
 

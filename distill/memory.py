@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from distill.students import linear_layers, num_shareable, trainable
-from distill.targets import CHUNK_BYTES
+from distill.students import linear_layers, num_shareable, trainable, trains_head
+from distill.targets import fast_chunk_bytes
 from fastpath.blocks import find_blocks
 from fastpath.config_distill import MODES, DistillConfig
 from fastpath.env import free_bytes
@@ -32,21 +32,24 @@ class Estimate:
 
     mode: str
     weights: int
-    """Of teacher and student, the trained ones in float32."""
+    """Of the student, the trained ones in float32, and of a live teacher."""
     training: int
     """Gradients and AdamW's two averages of the trained weights, float32."""
     activations: int
     """What the backward pass of one micro-batch needs, and the logits of its loss."""
+    capture: int
+    """Of the original and its logits, where it is asked before the training; 0 where it is live."""
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.training + self.activations
+        """The most at one time."""
+        return max(self.weights + self.training + self.activations, self.capture)
 
     def __str__(self) -> str:
+        before = f", before it {self.capture / GIB:.2f} for the original" if self.capture else ""
         return (
-            f"{self.mode} {self.total / GIB:.2f} GiB (weights {self.weights / GIB:.2f}, "
-            f"gradients and averages {self.training / GIB:.2f}, activations {self.activations / GIB:.2f})"
+            f"{self.mode} {self.total / GIB:.2f} GiB (weights {self.weights / GIB:.2f}, gradients and "
+            f"averages {self.training / GIB:.2f}, activations {self.activations / GIB:.2f}{before})"
         )
 
 
@@ -66,14 +69,22 @@ def choose_mode(
     `one_set`: the student's blocks are the teacher's own. Raises ConfigError for a mode that does not fit or
     cannot be, with one that does.
     """
-    modes = [mode for mode in MODES if one_set or mode != "shared-lora"]
+    base, cut = (empty_model(folder, dtype=dtype, trust=trust) for folder in (teacher, student))
+    shareable = one_set and config.teacher == "live"
+    modes = [mode for mode in MODES if shareable or mode != "shared-lora"]
+    if config.teacher == "expected":
+        modes = [m for m in modes if not trains_head(cut, m, config, start=num_shareable(m, config, keep))]
+        if config.mode not in ("auto", *modes):
+            raise ConfigError(
+                f"distill.teacher: expected needs a frozen head, and mode {config.mode} trains it; "
+                "top-k works, or mode: lora"
+            )
     if config.mode not in ("auto", *modes):
         raise ConfigError(
             "distill.mode: shared-lora needs the base's own blocks, and the student's were repaired or "
             "trained; lora works"
         )
-    base, cut = (empty_model(folder, dtype=dtype, trust=trust) for folder in (teacher, student))
-    estimates = {mode: estimate(mode, config, base, cut, keep) for mode in modes}
+    estimates = {mode: estimate(mode, config, base, cut, keep, device=device) for mode in modes}
     free = free_bytes(device)
     log.info("memory: %.2f GiB are free; %s", free / GIB, "; ".join(map(str, estimates.values())))
     fitting = [mode for mode in modes if estimates[mode].total <= free]
@@ -81,22 +92,30 @@ def choose_mode(
         return fitting[0]
     if config.mode in fitting:
         return config.mode
-    advice = f"{fitting[0]} fits" if fitting else "none fits; try recompute_activations=true or micro_rows=1"
+    smaller = "recompute_activations=true, micro_rows=1" + ", teacher=top-k" * (config.teacher == "live")
+    advice = f"{fitting[0]} fits" if fitting else f"none fits; try {smaller}"
     raise ConfigError(
         f"distill.mode: {config.mode} would take more than the {free / GIB:.2f} GiB that are free; {advice}"
     )
 
 
 def estimate(
-    mode: str, config: DistillConfig, base: PreTrainedModel, cut: PreTrainedModel, keep: tuple[int, ...]
+    mode: str,
+    config: DistillConfig,
+    base: PreTrainedModel,
+    cut: PreTrainedModel,
+    keep: tuple[int, ...],
+    *,
+    device: torch.device,
 ) -> Estimate:
-    """What training in this mode takes. The models may be without data."""
+    """What training in this mode on `device` takes. The models may be without data."""
     start = num_shareable(mode, config, keep)
     student = base if mode == "shared-lora" else cut
     blocks = find_blocks(student)[1]
     numbers = keep if mode == "shared-lora" else range(len(keep))
-    weights = sum(map(_bytes, base.parameters()))
-    weights += 0 if student is base else sum(map(_bytes, cut.parameters()))
+    live = config.teacher == "live"
+    weights = sum(map(_bytes, student.parameters()))
+    weights += sum(map(_bytes, base.parameters())) if live and student is not base else 0
     if mode.endswith("lora"):
         trained = numbers[start:]
         sizes = [m.in_features + m.out_features for i in trained for m in linear_layers(blocks[i]).values()]
@@ -114,10 +133,10 @@ def estimate(
         per_token = max(kept) + width * len(kept)
     else:
         per_token = sum(kept)
-    logits = 4 * tokens * student.config.get_text_config(decoder=True).vocab_size
-    return Estimate(
-        mode, weights, 3 * 4 * num_trained, tokens * per_token + CHUNKS * min(logits, CHUNK_BYTES)
-    )
+    vocabulary = student.config.get_text_config(decoder=True).vocab_size
+    logits = CHUNKS * min(4 * tokens * vocabulary, fast_chunk_bytes(device))
+    capture = 0 if live else sum(map(_bytes, base.parameters())) + logits
+    return Estimate(mode, weights, 3 * 4 * num_trained, tokens * per_token + logits, capture)
 
 
 def kept_bytes(model: PreTrainedModel, block: nn.Module) -> int:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distill.chunked import chunked_nats
+from distill.codecs import Codec, Kept, from_integers
 from distill.head import find_head, head_inputs
 from distill.hidden import Pairs, hidden_error, outputs_of
 from distill.losses import Objective
 from distill.packing import IGNORED
 from distill.students import stock_model, without_adapters
-from distill.targets import Live
+from distill.targets import Live, Targets
 from fastpath.blocks import Streams, recording, replaying, skipping
 from fastpath.nll import predicting
 
@@ -30,6 +31,7 @@ class Pair(nn.Module):
     `keep`. `matched`: (block of the student, block of the teacher) whose outputs should agree, by the
     numbers that the blocks have in their models. `vocabulary`: tokens there are, where heads have more rows.
     `dtype`: what is computed in; trained weights are float32 all the same.
+    With a `codec` there is no teacher at all: each batch brings what was kept of its predictions.
     """
 
     _keys_to_ignore_on_save: ClassVar[None] = None  # the Trainer asks for it when it resumes
@@ -46,10 +48,12 @@ class Pair(nn.Module):
         objective: Objective,
         vocabulary: int,
         dtype: torch.dtype,
+        codec: Codec | None = None,
     ) -> None:
         super().__init__()
         self.dtype = dtype
-        self.student, self.teacher = student, teacher
+        self.student, self.teacher, self.codec = student, teacher, codec
+        self._is_one_set = teacher is None and codec is None
         self.start, self.keep, self.drop, self.matched = start, keep, drop, matched
         self.objective, self.vocabulary = objective, vocabulary
         stock = stock_model(student)
@@ -67,21 +71,28 @@ class Pair(nn.Module):
         return self
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor, *, hidden_weight: float = 0.0, **inputs: Any
+        self,
+        input_ids: Tensor,
+        labels: Tensor,
+        *,
+        kept: Kept | None = None,
+        hidden_weight: float = 0.0,
+        **inputs: Any,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Sums over the learnt tokens: loss, distance from the teacher, cross-entropy, hidden error.
 
         `labels` int64 (B, T): the token itself where it is learnt, else IGNORED; the first of a row never is.
+        `kept`: what a store has of these tokens.
         """
         counts_BT = labels != IGNORED
         at_BT, inputs = predicting(counts_BT), {"input_ids": input_ids, "use_cache": False, **inputs}
         matched = self.matched if hidden_weight else ()
-        teacher_ND, theirs, streams = self._teach(at_BT, inputs, {j for _, j in matched})
+        targets, theirs, streams = self._targets(at_BT, inputs, {j for _, j in matched}, kept)
         student_ND, ours = self._learn(at_BT, inputs, {i for i, _ in matched}, streams)
         # The heads are read here, after the bodies ran: before, FSDP2 has them in shards.
         nats = chunked_nats(
-            student_ND, labels[counts_BT], head=self._heads[0], teacher=Live(teacher_ND, self._heads[-1]),
-            objective=self.objective, vocabulary=self.vocabulary,
+            student_ND, labels[counts_BT], head=self._heads[0], teacher=targets, objective=self.objective,
+            vocabulary=self.vocabulary,
         )  # fmt: skip
         if not matched:
             return nats.loss, nats.kd, nats.ce, torch.zeros_like(nats.kd)
@@ -97,8 +108,18 @@ class Pair(nn.Module):
     def student_alone(self) -> Iterator[PreTrainedModel]:
         """A model that computes what the student does, inside the block, called with use_cache=False."""
         model = stock_model(self.student)
-        with self.computing(), skipping(model, self.drop) if self.teacher is None else nullcontext():
+        with self.computing(), skipping(model, self.drop) if self._is_one_set else nullcontext():
             yield model
+
+    def _targets(
+        self, at_BT: Tensor, inputs: dict[str, Any], blocks: Collection[int], kept: Kept | None
+    ) -> tuple[Targets, Outputs, Streams]:
+        """(what the student is compared with, and as _teach)."""
+        if self.codec is None:
+            teacher_ND, theirs, streams = self._teach(at_BT, inputs, blocks)
+            return Live(teacher_ND, self._heads[-1]), theirs, streams
+        assert kept is not None, "the rows were made without the store"
+        return self.codec.targets(from_integers(kept)), {}, {}
 
     @torch.no_grad()
     def _teach(
@@ -118,11 +139,11 @@ class Pair(nn.Module):
     ) -> tuple[Tensor, Outputs]:
         """(student's hidden (N, D), outputs of `blocks`), with gradient."""
         model = stock_model(self.student)
-        if self.teacher is None:
+        if not streams:
+            return hidden_at(model, at_BT, inputs, blocks)
+        if self._is_one_set:
             with replaying(model, streams, start=self.start, drop=self.drop):
                 return hidden_at(model, at_BT, inputs, blocks)
-        if not self.start:
-            return hidden_at(model, at_BT, inputs, blocks)
         # Up to block `start` the student's blocks are the teacher's, so its streams are too.
         own = {i: streams[i] for i in range(len(self.keep))}
         with replaying(model, own, start=self.start):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from distill.capture import keep_predictions
 from distill.checkpoints import last_checkpoint
 from distill.data import Data, check_disjoint, read_data, with_own_answers
 from distill.dev import dev_items
@@ -89,7 +90,7 @@ def make_job(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Job:
-    """Check what goes in, choose the mode, let the original write its answers: all but the training.
+    """Check what goes in, choose the mode, let the original write and predict: all but the training.
 
     Raises UserError.
     """
@@ -106,15 +107,23 @@ def make_job(
         return choose_mode(config, *folders, one_set=one_set, dtype=dtype, device=device, trust=trust)
 
     mode = step(out, "mode.json", chosen)
+    tokenizer, kept = load_tokenizer(student, trust_remote_code=trust), None
     if config.own_answers:
         original = load_model(teacher, dtype=dtype, device=device, trust_remote_code=trust)
-        tokenizer = load_tokenizer(student, trust_remote_code=trust)
-        with_own_answers(data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out)
+        data = with_own_answers(
+            data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out
+        )
+        del original  # it may be loaded again, to teach
+    if config.teacher != "live":
+        kept = keep_predictions(
+            data, config, tokenizer, teacher, student, mode=mode, keep=lineage.keep, weights=digests[0],
+            seed=recipe.seed, dtype=dtype, device=device, trust=trust,
+        )  # fmt: skip
     if checkpoint := last_checkpoint(out / "checkpoints"):
         log.info("going on from %s", checkpoint)
     return Job(
         teacher=teacher, teacher_sha256=digests[0], student=student, keep=lineage.keep, depth=lineage.depth,
-        mode=mode, checkpoint=checkpoint,
+        mode=mode, checkpoint=checkpoint, kept=kept,
     )  # fmt: skip
 
 
@@ -141,7 +150,7 @@ def lineage_of(
     student: Lineage, config: DistillConfig, facts: dict[str, Any], *, seen: Iterable[Item]
 ) -> Lineage:
     """The lineage of the distilled student, but for the digest of its weights."""
-    keys = ("mode", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate")
+    keys = ("mode", "teacher", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate")
     how = {key: getattr(config, key) for key in keys} | {
         key: facts[key] for key in ("mode", "steps", "learnt_tokens", "checkpoint")
     }

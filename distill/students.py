@@ -1,11 +1,12 @@
 """What is trained in each mode, and how it becomes a stock model again."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fastpath.blocks import find_blocks
@@ -13,14 +14,25 @@ from fastpath.config_distill import DistillConfig
 from fastpath.errors import ConfigError
 
 
-def shared_prefix(student: PreTrainedModel, teacher: PreTrainedModel, most: int) -> int:
-    """Number of leading blocks, at most `most`, that are the same in both models, embeddings included."""
-    pairs = list(zip(find_blocks(student)[1], find_blocks(teacher)[1], strict=False))[:most]
-    inputs = zip(_embeddings(student), _embeddings(teacher), strict=True)
-    if not all(torch.equal(a, b) for a, b in inputs):
-        return 0
-    same = [_equal(a.state_dict(), b.state_dict()) for a, b in pairs]
-    return same.index(False) if False in same else len(same)
+def prefix_digests(model: PreTrainedModel, most: int) -> list[str]:
+    """Of what turns tokens into the stream, then of each of the first `most` blocks."""
+    states = [block.state_dict().values() for block in find_blocks(model)[1][:most]]
+    return [weights_digest(tensors) for tensors in (_embeddings(model), *states)]
+
+
+def shared_prefix(ours: Sequence[str], theirs: Sequence[str]) -> int:
+    """Leading blocks that are the same in both models, with all that enters them, by their prefix_digests."""
+    same = [a == b for a, b in zip(ours, theirs, strict=True)]
+    return max(0, (same.index(False) if False in same else len(same)) - 1)
+
+
+def weights_digest(tensors: Iterable[Tensor]) -> str:
+    """One digest of the bytes of these tensors."""
+    whole = hashlib.sha256()
+    for tensor in tensors:
+        whole.update(f"{tensor.dtype} {list(tensor.shape)}\n".encode())
+        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
 
 
 def num_shareable(mode: str, config: DistillConfig, keep: Sequence[int]) -> int:
@@ -49,8 +61,16 @@ def trainable(
     first = len(blocks) - config.last_blocks if mode == "head+last-k" else start
     frozen = {id(p) for block in blocks[:first] for p in block.parameters()}
     if first:
-        frozen |= {id(p) for p in _embeddings(student)}
+        frozen |= {id(weight) for weight in _embeddings(student)}
     return [p for p in student.parameters() if id(p) not in frozen]
+
+
+def trains_head(student: PreTrainedModel, mode: str, config: DistillConfig, *, start: int) -> bool:
+    """Whether `mode` changes the head, with the first `start` blocks frozen."""
+    head: Any = student.get_output_embeddings()
+    return not mode.endswith("lora") and any(
+        p is head.weight for p in trainable(student, mode, config, start=start)
+    )
 
 
 def set_trainable(student: PreTrainedModel, parameters: Sequence[nn.Parameter]) -> PreTrainedModel:
@@ -113,7 +133,3 @@ def stock_model(student: Any) -> PreTrainedModel:
 def _embeddings(model: PreTrainedModel) -> list[Any]:
     """What turns tokens and positions into the stream: the weights of all embedding modules."""
     return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
-
-
-def _equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)

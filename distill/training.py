@@ -14,6 +14,7 @@ from distill.dev import Dev, dev_items
 from distill.job import Job, make_pair
 from distill.packing import can_pack
 from distill.pair import Pair
+from distill.store import Store
 from distill.students import stock_model
 from distill.trainer import DistilTrainer
 from fastpath.config import Recipe
@@ -52,7 +53,8 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> tuple
     )  # fmt: skip
     with pair.computing():
         packed = config.pack == "auto" and can_pack(stock_model(pair.student))
-    rows = Numbered(data, config, tokenizer, seed=seed, packed=packed)
+    store = Store(job.kept.store) if job.kept else None
+    rows = Numbered(data, config, tokenizer, seed=seed, packed=packed, store=store)
     at_once = config.micro_rows * config.max_tokens
     dev = Dev(dev_items(config, seed=seed), tokenizer, batch_tokens=at_once)
     arguments = training_arguments(config, folder / "checkpoints", seed, dtype=dtype, device=device)

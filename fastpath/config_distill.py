@@ -13,6 +13,10 @@ MODES = ("full", "head+last-k", "shared-lora", "lora")
 TASKS = ("doc_type", "date_pick", "routing", "field_lookup", "one_hop", "worked", "arithmetic", "chain")
 
 
+TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 8.0)
+"""At which a top-k store of predictions can be read: each needs a sum over the vocabulary."""
+
+
 class DataConfig(Section):
     """Training data of your own: rows with {text}, {messages}, {prompt, completion} or {prompt, answer}."""
 
@@ -43,6 +47,12 @@ class DistillConfig(Section):
     """lora, shared-lora: rank of the adapters."""
     lora_alpha: int = Field(default=32, ge=1)
     """lora, shared-lora: an adapter is scaled by lora_alpha / lora_rank."""
+    teacher: Literal["live", "top-k", "expected"] = "live"
+    """live: the original runs beside the student. Else its predictions are written to disk once, by content
+    (in ~/.cache/fastpath/teachers), and it is not held while the student is trained. top-k: its likeliest
+    tokens, and the rest as one; expected: exact, where the head stays as it is (lora)."""
+    teacher_top_k: int = Field(default=64, ge=1)
+    """top-k: how many tokens of each prediction are kept."""
     freeze_prefix: bool = True
     """Leave embeddings and blocks before the first cut as they are; they then run once for both models."""
     loss: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"] = "forward_kl"
@@ -70,7 +80,7 @@ class DistillConfig(Section):
     """Training data of your own."""
     learn: Literal["answers", "all"] = "answers"
     """Which tokens of items and rows are learnt: the answers, or the prompts as well."""
-    pack: Literal["auto", "no"] = "auto"
+    pack: Literal["auto", "never"] = "auto"
     """auto: several examples in one row, none of which sees another, where the model can do that."""
     steps: int = Field(default=200, ge=1)
     """Updates of the weights."""
@@ -103,6 +113,21 @@ class DistillConfig(Section):
     """Compute activations again in the backward pass: much less memory, about a third slower."""
     report_to: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Also log there; the package must be installed."""
+
+    @model_validator(mode="after")
+    def _teacher_can_be_kept(self) -> Self:
+        if self.teacher == "live":
+            return self
+        if self.loss != "forward_kl":
+            raise ValueError(f"teacher: {self.loss} needs the original; live works, or loss: forward_kl")
+        if self.hidden_weight:
+            raise ValueError("teacher: hidden_weight needs the original; live works, or hidden_weight: 0")
+        if self.mode == "shared-lora":
+            raise ValueError("mode: shared-lora holds the original; teacher: live works, or mode: lora")
+        if self.teacher == "top-k" and self.temperature not in TEMPERATURES:
+            known = ", ".join(map(str, TEMPERATURES))
+            raise ValueError(f"temperature: {self.temperature} is not kept by teacher: top-k; it has {known}")
+        return self
 
     @model_validator(mode="after")
     def _steps_and_rows_fit(self) -> Self:

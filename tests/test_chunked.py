@@ -50,7 +50,7 @@ def both(dtype, *, head=PLAIN, bias=False, rows=(V, V), objective=Objective(), c
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
-@pytest.mark.parametrize(("kd_weight", "temperature"), [(1.0, 1.0), (0.7, 2.0), (0.0, 1.0)])
+@pytest.mark.parametrize(("kd_weight", "temperature"), [(1.0, 1.0), (1.0, 2.0), (0.7, 2.0), (0.0, 1.0)])
 def test_every_loss_is_the_dense_one(name, options, kd_weight, temperature):
     objective = Objective(name, options, kd_weight=kd_weight, temperature=temperature)
     assert_equal(*both(torch.float64, objective=objective), within=1e-12)
@@ -101,6 +101,16 @@ def test_no_tensor_holds_the_logits_of_more_than_one_chunk(name, options):
                 student_ND, targets_N, head=head, teacher=teacher, objective=objective, chunk_bytes=CHUNK_OF_5
             ).loss.backward()
         assert 0 < largest.rows <= D  # the transposed weight is (D, V)
+
+
+def test_chunks_of_a_cpu_are_alike_and_as_large_as_is_fast_there(monkeypatch):
+    """60 tokens where 59 fit are twice 30, not 59 and 1."""
+    monkeypatch.setattr("distill.targets.CPU_CHUNK_BYTES", 4 * V * 59)
+    student_ND, teacher_ND, targets_N = tokens(n=60)
+    head = Head(linear(1))
+    with Largest() as largest:
+        priced(student_ND, targets_N, head=head, teacher=Live(teacher_ND, head))
+    assert largest.rows == 30
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)

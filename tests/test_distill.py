@@ -58,9 +58,13 @@ def distilled(recipe, *overrides, out=None):
     return (Path(out) if out else run) / "distill"
 
 
+# Every batch is the same four examples, so that the losses of two steps can be compared.
+SAME_BATCH = ["distill.items_per_task=2", "distill.pack=never", "distill.steps=12"]
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_learns_and_exports_a_stock_model(recipe, tmp_path, mode, base):
-    folder = distilled(recipe, f"distill.mode={mode}", "distill.steps=12", out=tmp_path / "run")
+    folder = distilled(recipe, f"distill.mode={mode}", *SAME_BATCH, out=tmp_path / "run")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert rows[-1]["kd_nats_per_token"] < rows[0]["kd_nats_per_token"]
@@ -83,7 +87,7 @@ def test_every_mode_learns_and_exports_a_stock_model(recipe, tmp_path, mode, bas
 @pytest.mark.parametrize("mode", ["full", "shared-lora"])
 def test_it_trains_in_bfloat16(recipe, tmp_path, mode):
     dev = "distill.dev_items_per_task=1"
-    keys = [f"distill.mode={mode}", dev, "distill.steps=12", "model.dtype=bfloat16"]
+    keys = [f"distill.mode={mode}", dev, *SAME_BATCH, "model.dtype=bfloat16"]
     folder = distilled(recipe, *keys, out=tmp_path / "run")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert rows[-2]["kd_nats_per_token"] < rows[1]["kd_nats_per_token"]
@@ -106,6 +110,7 @@ def student_of(recipe):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["distill.pack=no"], "distill.pack: input should be 'auto' or 'never', got False"),
         (["distill.student=/nowhere"], "distill.student: /nowhere has no lineage.json; name the stage prune"),
         (["distill.batch_rows=3"], "distill: batch_rows: 3 rows are not a multiple of micro_rows"),
         (["distill.loss_options={alpha: 0.5}"], "forward_kl: no option 'alpha'; it takes no options"),

@@ -14,7 +14,7 @@ from tiny import run_stage, write_tiny
 
 ROOT = Path(__file__).parents[1]
 STEP = {
-    "batch_rows": 8, "micro_rows": 8, "steps": 3, "checkpoint_steps": 3, "pack": "no",
+    "batch_rows": 8, "micro_rows": 8, "steps": 3, "checkpoint_steps": 3, "pack": "never",
     "tasks": ["doc_type", "counter"],
     "dev_items_per_task": 2, "dev_tasks": ["doc_type", "arithmetic"],
 }  # fmt: skip

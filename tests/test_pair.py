@@ -141,7 +141,7 @@ def test_what_a_mode_trains_and_the_estimate_of_it(folders, mode):
         blocks = {name.partition("layers.")[2].partition(".")[0] for name in trained if "layers." in name}
         assert blocks == {"3"} and any("norm" in name and "layers" not in name for name in trained)
     models = [empty_model(folder, dtype=torch.float32, trust=False) for folder in folders]
-    told = estimate(mode, CONFIG, *models, KEEP)
+    told = estimate(mode, CONFIG, *models, KEEP, device=torch.device("cpu"))
     assert told.weights == sum(p.numel() * p.element_size() for p in pair.parameters())
     assert told.training == 12 * sum(p.numel() for p in pair.parameters() if p.requires_grad)
     logits = 4 * IDS.numel() * 260
