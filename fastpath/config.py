@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from fastpath.config_distill import DistillConfig
 from fastpath.errors import ConfigError
+from fastpath.section import Section
 
-STAGES = ("prune", "eval")
-
-
-class Section(BaseModel):
-    """A part of the recipe: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+STAGES = ("prune", "distill", "eval")
 
 
 class ModelConfig(Section):
@@ -166,7 +162,8 @@ class EvalConfig(Section):
     """Measure what the variants lose and gain beside the base."""
 
     variants: dict[Label, str] = Field(default={"fast": "prune"}, min_length=1)
-    """Label -> what to compare with the base: the stage `prune` of this run, or any model name or folder."""
+    """Label -> what to compare with the base: a stage of this run (prune or distill), or any model name or
+    folder."""
     simple: tuple[str, ...] = ("fastpath_simple",)
     """lm-eval tasks or groups of the simple suite."""
     complex: tuple[str, ...] = ("fastpath_complex",)
@@ -215,6 +212,8 @@ class Recipe(Section):
     """The base model."""
     prune: PruneConfig | None = None
     """The stage `python -m prune`."""
+    distill: DistillConfig | None = None
+    """The stage `python -m distill`."""
     eval: EvalConfig | None = None
     """The stage `python -m eval`."""
 

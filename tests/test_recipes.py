@@ -18,12 +18,24 @@ SMALL = [
     "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",
 ]
+FEW_STEPS = [
+    "distill.items_per_task=4",
+    "distill.steps=2",
+    "distill.log_steps=1",
+    "distill.checkpoint_steps=2",
+    "distill.dev_items_per_task=1",
+    "distill.max_tokens=2048",
+    "distill.last_blocks=2",
+]
 
 
 @pytest.mark.parametrize("recipe", OFFLINE, ids=lambda path: path.stem)
 def test_recipe_runs_end_to_end_on_a_tiny_model(recipe, tmp_path):
     overrides = [f"out={tmp_path / 'run'}", f"model.name={write_tiny(tmp_path / 'model', depth=8)}", *SMALL]
     assert run_stage("prune", recipe, *overrides) == 0
+    if load_recipe(recipe).distill:
+        overrides += FEW_STEPS
+        assert run_stage("distill", recipe, *overrides) == 0
     assert run_stage("eval", recipe, *overrides) == 0
     assert (tmp_path / "run/eval/report.html").exists()
 

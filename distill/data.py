@@ -1,0 +1,134 @@
+"""The training rows of a recipe: its items and own data, mixed, packed, and named for a message."""
+
+# B rows, T tokens of the longest
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+
+from distill.disjoint import check_items, check_rows, taken, training_items
+from distill.examples import Example, item_examples, row_examples
+from distill.mixture import Mixture
+from distill.own_data import Row, read_rows
+from distill.packing import Rows, packed_batch, padded_batch
+from distill.self_data import Sampler, own_answers
+from distill.store import Store
+from fastpath.config import EvalConfig, Recipe
+from fastpath.config_distill import DistillConfig
+from fastpath.items.item import Item, digest
+from fastpath.models import Lineage
+
+ITEMS = "items"
+"""Name of our own items among the sources."""
+ANSWERS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a recipe learns from, as text."""
+
+    items: list[Item]
+    rows: dict[str, list[Row]]
+
+    @property
+    def sha256(self) -> str:
+        """Digest of all of it."""
+        texts = [json.dumps(row.data, sort_keys=True) for rows in self.rows.values() for row in rows]
+        return digest(*(item.id for item in self.items), *texts, length=64)
+
+
+def read_data(config: DistillConfig, *, seed: int) -> Data:
+    """The items and rows of a recipe. Raises UserError naming a task, file or dataset."""
+    items = (
+        training_items(config.tasks, items_per_task=config.items_per_task, seed=seed) if config.tasks else []
+    )
+    rows = {
+        data.source: read_rows(data.source, split=data.split, subset=data.subset, revision=data.revision)
+        for data in config.data
+    }
+    return Data(items, rows)
+
+
+def check_disjoint(data: Data, lineage: Lineage, recipe: Recipe) -> None:
+    """Raise ConfigError naming what the student was calibrated on or this recipe evaluates on."""
+    places = taken(lineage, recipe.eval or EvalConfig(), seed=recipe.seed)
+    check_items(data.items, places)
+    for rows in data.rows.values():
+        check_rows(rows, places)
+
+
+def with_own_answers(
+    data: Data, config: DistillConfig, model: Any, tokenizer: Any, *, weights: str, seed: int, folder: Path
+) -> Data:
+    """The same data; worked items carry the original's own right answers, where the recipe asks for them.
+
+    `model` may be None where all answers lie in FOLDER/self_data.
+    """
+    if not config.own_answers:
+        return data
+    items = own_answers(
+        model, tokenizer, data.items, samples=config.own_answers, sampler=Sampler(), weights=weights,
+        seed=seed, folder=folder, batch_size=ANSWERS_AT_ONCE,
+    )  # fmt: skip
+    return Data(items, data.rows)
+
+
+def whole(example: Example) -> Example:
+    """The same tokens, all of which are learnt."""
+    return Example(example.ids, (False,) + (True,) * (len(example.ids) - 1), example.kind)
+
+
+class Numbered(Dataset):
+    """Training rows that carry their number; `batch` puts some into tensors.
+
+    With a store, what it keeps of the teacher's predictions too.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        config: DistillConfig,
+        tokenizer: Any,
+        *,
+        seed: int,
+        packed: bool,
+        store: Store | None = None,
+    ) -> None:
+        self._store, most = store, config.max_tokens
+        sources: dict[str, list[Example]] = {}
+        if data.items:
+            sources[ITEMS] = item_examples(data.items, tokenizer, max_tokens=most)
+        for name, rows in data.rows.items():
+            sources[name] = row_examples(rows, tokenizer, max_tokens=most, name=name)
+        if config.learn == "all":
+            sources = {name: [whole(example) for example in made] for name, made in sources.items()}
+        weights = {data.source: data.weight for data in config.data}
+        weights |= {ITEMS: config.items_weight} if data.items else {}
+        self.mixture = Mixture(sources, weights, seed=seed)
+        num_rows = config.steps * config.batch_rows
+        self._rows = Rows(self.mixture, max_tokens=most, num_rows=num_rows, packed=packed)
+        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+        self._batch = partial(packed_batch if packed else padded_batch, pad=pad)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> tuple[int, tuple[Example, ...]]:
+        return index, self._rows[index]
+
+    def name(self, index: int) -> str:
+        """What row `index` holds, for a message."""
+        return "+".join(f"{example.kind} {example.key[:8]}" for example in self._rows[index])
+
+    def batch(self, numbered: list[tuple[int, tuple[Example, ...]]]) -> dict[str, Any]:
+        """The model's inputs and labels, int64 (B, T), and the numbers of the rows, int64 (B,)."""
+        numbers, rows = zip(*numbered, strict=True)
+        made: dict[str, Any] = {**self._batch(rows), "rows": torch.tensor(numbers)}
+        if self._store is not None:
+            made["kept"] = self._store.batch([example for row in rows for example in row])
+        return made

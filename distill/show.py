@@ -1,0 +1,43 @@
+"""Print what a distill folder holds. Reads only."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from distill.training import read_metrics
+from fastpath.cli import console
+from fastpath.models import Lineage
+
+LINES = 10
+"""Of the table: the log itself is metrics.jsonl."""
+
+
+def show(folder: Path) -> dict[str, Any]:
+    """Print how the loss fell in OUT/distill; return the headline."""
+    facts = Lineage.read(folder / "model").distillation or {}
+    rows = [row for row in read_metrics(folder / "metrics.jsonl") if "kd_nats_per_token" in row]
+    out = console()
+    out.print(loss_table(rows))
+    out.print(f"model   {folder / 'model'}", soft_wrap=True)
+    last = rows[-1]["kd_nats_per_token"] if rows else None
+    keys = ("mode", "steps", "learnt_tokens")
+    return {**{key: facts[key] for key in keys}, "nats_per_token": last, "model": str(folder / "model")}
+
+
+def loss_table(rows: list[dict[str, Any]]) -> Table:
+    """About ten lines of the log, the first and the last among them."""
+    table = Table(
+        title="Distance between student and teacher on the batches they were trained on",
+        title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+    )  # fmt: skip
+    for heading in ("step", "nats per token", "gradient norm", "learning rate", "learnt tokens", "tokens/s"):
+        table.add_column(heading, justify="right")
+    every = max(1, -(-len(rows) // LINES))
+    for row in rows[: len(rows) - 1 : every] + rows[-1:]:
+        table.add_row(
+            str(row["step"]), f"{row['kd_nats_per_token']:.4f}", f"{row['gradient_norm']:.2f}",
+            f"{row['learning_rate']:.1e}", f"{row['learnt_tokens']:,}", f"{row['tokens_per_second']:,.0f}",
+        )  # fmt: skip
+    return table
