@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from distill.checkpoints import last_checkpoint
-from distill.data import Data, check_disjoint, read_data, with_own_answers
+from distill.data import Data, check_disjoint, read_data, with_own_writing
 from distill.dev import dev_items
 from distill.export import export_model
 from distill.job import Job, objective_of
@@ -106,10 +106,10 @@ def make_job(
         return choose_mode(config, *folders, one_set=one_set, dtype=dtype, device=device, trust=trust)
 
     mode = step(out, "mode.json", chosen)
-    if config.own_answers:
+    if config.own_answers or config.own_texts:
         original = load_model(teacher, dtype=dtype, device=device, trust_remote_code=trust)
         tokenizer = load_tokenizer(student, trust_remote_code=trust)
-        with_own_answers(data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out)
+        with_own_writing(data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out)
     if checkpoint := last_checkpoint(out / "checkpoints"):
         log.info("going on from %s", checkpoint)
     return Job(
