@@ -2,9 +2,10 @@
 
 SmolLM2-135M-Instruct is cut by the defaults of `python -m prune`, then healed twice, from the same cut, on
 the same data and by as many operations: distilled (the original's predictions are learnt), and fine-tuned
-(the data's own tokens are, which costs no teacher: it gets as many more steps). All four models then answer items that neither calibration nor training held: simple families left out (the simple suite is
-dealt to two folds; what one fold is calibrated and trained on is asked in the other), public suites
-(arc_easy, piqa, SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K.
+(the data's own tokens are, which costs no teacher: it gets as many more steps). All four models then answer
+items that neither calibration nor training held: simple families left out (the simple suite is dealt to two
+folds; what one fold is calibrated and trained on is asked in the other), public suites (arc_easy, piqa,
+SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K.
 
 Every cut, checkpoint and answer is kept in --out: the same command goes on there after a kill. key=value
 arguments change the distilled recipe (distill.loss=jsd). The last line is JSON.
