@@ -15,6 +15,7 @@ from distill.disjoint import check_items, check_rows, taken, training_items
 from distill.examples import Example, item_examples, row_examples
 from distill.mixture import Mixture
 from distill.own_data import Row, read_rows
+from distill.own_texts import NAME, own_texts
 from distill.packing import Rows, packed_batch, padded_batch
 from distill.self_data import Sampler, own_answers
 from distill.store import Store
@@ -26,6 +27,7 @@ from fastpath.models import Lineage
 ITEMS = "items"
 """Name of our own items among the sources."""
 ANSWERS_AT_ONCE = 16
+TEXTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -62,20 +64,26 @@ def check_disjoint(data: Data, lineage: Lineage, recipe: Recipe) -> None:
         check_rows(rows, places)
 
 
-def with_own_answers(
+def with_own_writing(
     data: Data, config: DistillConfig, model: Any, tokenizer: Any, *, weights: str, seed: int, folder: Path
 ) -> Data:
-    """The same data; worked items carry the original's own right answers, where the recipe asks for them.
+    """The same data with what the recipe lets the original write: texts, and right answers to worked items.
 
-    `model` may be None where all answers lie in FOLDER/self_data.
+    `model` may be None where all of it was written before (the texts in the cache folder, the answers in
+    FOLDER/self_data).
     """
-    if not config.own_answers:
-        return data
-    items = own_answers(
-        model, tokenizer, data.items, samples=config.own_answers, sampler=Sampler(), weights=weights,
-        seed=seed, folder=folder, batch_size=ANSWERS_AT_ONCE,
-    )  # fmt: skip
-    return Data(items, data.rows)
+    items, rows = data.items, data.rows
+    how: dict[str, Any] = {"weights": weights, "seed": seed}
+    if config.own_answers:
+        items = own_answers(
+            model, tokenizer, items, samples=config.own_answers, sampler=Sampler(), folder=folder,
+            batch_size=ANSWERS_AT_ONCE, **how,
+        )  # fmt: skip
+    if config.own_texts:
+        most = Sampler(max_new_tokens=config.max_tokens // 2)
+        made = own_texts(model, tokenizer, num=config.own_texts, sampler=most, at_once=TEXTS_AT_ONCE, **how)
+        rows = {**rows, NAME: made}
+    return Data(items, rows)
 
 
 def whole(example: Example) -> Example:
@@ -108,6 +116,7 @@ class Numbered(Dataset):
         if config.learn == "all":
             sources = {name: [whole(example) for example in made] for name, made in sources.items()}
         weights = {data.source: data.weight for data in config.data}
+        weights |= {NAME: config.own_texts_weight} if NAME in data.rows else {}
         weights |= {ITEMS: config.items_weight} if data.items else {}
         self.mixture = Mixture(sources, weights, seed=seed)
         num_rows = config.steps * config.batch_rows

@@ -29,7 +29,7 @@ class Example:
     ids: tuple[int, ...]
     counts: tuple[bool, ...]
     kind: str
-    """"item", or the form of the row: "text", "chat", "completion", "answer"."""
+    """"item", or the form of the row: "text", "chat", "completion", "answer", "own"."""
     key: str = field(init=False)
     """sha256 of ids and counts: what a cache of the teacher's outputs knows it by."""
 
@@ -131,6 +131,13 @@ def _chat(row: Row, tokenizer: Any, max_tokens: int) -> list[Encoded]:
     return [encode_spans(text, spans, tokenizer, special=False)]
 
 
+def _own(row: Row, tokenizer: Any, max_tokens: int) -> list[Encoded]:
+    """What the original wrote by itself: all after the header counts, as far as there is room."""
+    text, start = row.data["text"], row.data["start"]
+    ids, counts = encode_spans(text, [(start, len(text))], tokenizer, special=False)
+    return [(ids[:max_tokens], counts[:max_tokens])]
+
+
 def _assistant_spans(messages: list[dict[str, Any]], tokenizer: Any) -> tuple[str, list[tuple[int, int]]]:
     """The whole chat as text, and where in it the assistant's turns stand, headers and final space aside.
 
@@ -156,4 +163,5 @@ _ENCODERS: dict[str, Callable[[Row, Any, int], list[Encoded]]] = {
     "completion": _completion,
     "answer": _answer,
     "text": _text,
+    "own": _own,
 }

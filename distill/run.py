@@ -10,7 +10,7 @@ import torch
 
 from distill.capture import keep_predictions
 from distill.checkpoints import last_checkpoint
-from distill.data import Data, check_disjoint, read_data, with_own_answers
+from distill.data import Data, check_disjoint, read_data, with_own_writing
 from distill.dev import dev_items
 from distill.export import export_model
 from distill.job import Job, objective_of
@@ -108,9 +108,9 @@ def make_job(
 
     mode = step(out, "mode.json", chosen)
     tokenizer, kept = load_tokenizer(student, trust_remote_code=trust), None
-    if config.own_answers:
+    if config.own_answers or config.own_texts:
         original = load_model(teacher, dtype=dtype, device=device, trust_remote_code=trust)
-        data = with_own_answers(
+        data = with_own_writing(
             data, config, original, tokenizer, weights=digests[0], seed=recipe.seed, folder=out
         )
         del original  # it may be loaded again, to teach

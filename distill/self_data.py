@@ -86,7 +86,7 @@ def own_answers(
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
             prompts, streams = [prompt for prompt, _ in batch], [keys[job] for job in batch]
-            said = _sampled(model, tokenizer, prompts, streams=streams, sampler=sampler)
+            said = sampled(model, tokenizer, prompts, streams=streams, sampler=sampler)
             for job, answer in zip(batch, said, strict=True):
                 paths[job].parent.mkdir(parents=True, exist_ok=True)
                 write_json(paths[job], answer)
@@ -111,13 +111,20 @@ def right_answers(item: Item, written: Sequence[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(answer for answer in ended if ends_in_gold(item, answer)))
 
 
-def _sampled(
-    model: Any, tokenizer: Any, prompts: Sequence[str], *, streams: Sequence[str], sampler: Sampler
+def sampled(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    streams: Sequence[str],
+    sampler: Sampler,
+    raw: bool = False,
 ) -> list[dict[str, Any]]:
+    """`write_answers` with a sampler: row n draws by the stream of random numbers that streams[n] names."""
     draw = [
         TemperatureLogitsWarper(sampler.temperature),
         TopPLogitsWarper(sampler.top_p),
         SeededSampling(streams),
     ]
     limit = sampler.max_new_tokens
-    return write_answers(model, tokenizer, prompts, max_new_tokens=limit, processors=draw)
+    return write_answers(model, tokenizer, prompts, max_new_tokens=limit, processors=draw, raw=raw)

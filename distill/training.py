@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments, set_seed
 
 from distill.checkpoints import KEPT
-from distill.data import Numbered, read_data, with_own_answers
+from distill.data import Numbered, read_data, with_own_writing
 from distill.dev import Dev, dev_items
 from distill.job import Job, make_pair
 from distill.packing import can_pack
@@ -47,7 +47,7 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> tuple
     dtype = pick_dtype(recipe.model, device)[0]
     tokenizer = load_tokenizer(job.student, trust_remote_code=recipe.model.trust_remote_code)
     pair = load_pair(recipe, job, device)
-    data = with_own_answers(
+    data = with_own_writing(
         read_data(config, seed=seed), config, None, tokenizer,
         weights=job.teacher_sha256, seed=seed, folder=folder,
     )  # fmt: skip

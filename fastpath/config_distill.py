@@ -76,6 +76,10 @@ class DistillConfig(Section):
     """Their share of the examples, against the weights of `data`."""
     own_answers: int = Field(default=0, ge=0)
     """Answers that the original writes to each worked item; right ones take the place of the reference."""
+    own_texts: int = Field(default=0, ge=0)
+    """General texts that the original writes by itself (chats, where it has a template)."""
+    own_texts_weight: float = Field(default=1.0, gt=0)
+    """Their share of the examples, against the other weights."""
     data: tuple[DataConfig, ...] = ()
     """Training data of your own."""
     learn: Literal["answers", "all"] = "answers"

@@ -22,13 +22,16 @@ def write_answers(
     *,
     max_new_tokens: int,
     processors: Sequence[LogitsProcessor] = (),
+    raw: bool = False,
 ) -> list[dict[str, Any]]:
     """{prompt, answer, finished} of each prompt, all written in one batch: the likeliest token at each step.
 
     `processors` change the scores before that choice. Finished is what came to its end or the next question.
+    raw: a prompt is all there is before the answer (no begin token is added), and no question ends it.
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    inputs = _left_padded([tokenizer(prompt)["input_ids"] for prompt in prompts], pad or 0, model.device)
+    rows = [tokenizer(prompt, add_special_tokens=not raw)["input_ids"] for prompt in prompts]
+    inputs = _left_padded(rows, pad or 0, model.device)
     end = model.generation_config.eos_token_id
     with quiet():
         made = model.generate(
@@ -36,7 +39,7 @@ def write_answers(
             generation_config=GenerationConfig(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
-                stop_strings=[f"\n{NEXT}"],
+                stop_strings=None if raw else [f"\n{NEXT}"],
                 eos_token_id=end,
                 pad_token_id=pad,
             ),
@@ -47,8 +50,9 @@ def write_answers(
     said = []
     for prompt, ids in zip(prompts, made[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
         text = tokenizer.decode(ids, skip_special_tokens=True)
-        finished = f"\n{NEXT}" in text or not ends.isdisjoint(ids)
-        said.append({"prompt": prompt, "answer": text.split(NEXT)[0].strip(), "finished": finished})
+        finished = (not raw and f"\n{NEXT}" in text) or not ends.isdisjoint(ids)
+        answer = text if raw else text.split(NEXT)[0]
+        said.append({"prompt": prompt, "answer": answer.strip(), "finished": finished})
     return said
 
 

@@ -38,7 +38,7 @@ class Writer:
                 for p, s in zip(prompts, streams, strict=True)
             ]
 
-        monkeypatch.setattr(self_data, "_sampled", sampled)
+        monkeypatch.setattr(self_data, "sampled", sampled)
 
 
 def test_every_distinct_right_answer_is_learnt_whole_else_the_reference(tmp_path, monkeypatch):
