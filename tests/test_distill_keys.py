@@ -4,9 +4,9 @@ import json
 from collections import Counter
 
 import torch
-from tiny import byte_tokenizer
+from tiny import byte_tokenizer, tiny_llama
 
-from distill.data import Numbered, read_data
+from distill.data import Numbered, read_data, with_own_writing
 from distill.packing import IGNORED
 from distill.trainer import hidden_weight
 from distill.training import training_arguments
@@ -28,6 +28,19 @@ def test_items_and_own_data_come_in_the_shares_of_their_weights(tmp_path):
     assert len(rows) == 200
     kinds = Counter(rows[i][1][0].kind for i in range(len(rows)))
     assert kinds == {"item": 150, "completion": 50}
+
+
+def test_texts_of_the_originals_own_come_in_their_share(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTPATH_CACHE", str(tmp_path))
+    config = DistillConfig(
+        tasks=("doc_type",), items_per_task=4, own_texts=3, own_texts_weight=3, steps=50, batch_rows=4,
+        max_tokens=512,
+    )  # fmt: skip
+    tokenizer, how = byte_tokenizer(), {"weights": "w", "seed": 0, "folder": tmp_path}
+    data = with_own_writing(read_data(config, seed=0), config, tiny_llama(), tokenizer, **how)
+    rows = Numbered(data, config, tokenizer, seed=0, packed=False)
+    kinds = Counter(rows[i][1][0].kind for i in range(len(rows)))
+    assert kinds == {"item": 50, "own": 150}
 
 
 def test_answers_are_learnt_or_all_tokens(tmp_path):
