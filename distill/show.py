@@ -17,11 +17,11 @@ LINES = 10
 def show(folder: Path) -> dict[str, Any]:
     """Print how the loss fell in OUT/distill; return the headline."""
     facts = Lineage.read(folder / "model").distillation or {}
-    rows = [row for row in read_metrics(folder / "metrics.jsonl") if "kd_nats_per_token" in row]
+    rows = [row for row in read_metrics(folder / "metrics.jsonl") if "loss" in row]
     out = console()
     out.print(loss_table(rows))
     out.print(f"model   {folder / 'model'}", soft_wrap=True)
-    last = rows[-1]["kd_nats_per_token"] if rows else None
+    last = rows[-1].get("kd_nats_per_token")
     keys = ("mode", "steps", "learnt_tokens")
     return {**{key: facts[key] for key in keys}, "nats_per_token": last, "model": str(folder / "model")}
 
@@ -32,12 +32,15 @@ def loss_table(rows: list[dict[str, Any]]) -> Table:
         title="Distance between student and teacher on the batches they were trained on",
         title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
+    table.add_column("phase")
     for heading in ("step", "nats per token", "gradient norm", "learning rate", "learnt tokens", "tokens/s"):
         table.add_column(heading, justify="right")
     every = max(1, -(-len(rows) // LINES))
     for row in rows[: len(rows) - 1 : every] + rows[-1:]:
+        nats = row.get("kd_nats_per_token")
         table.add_row(
-            str(row["step"]), f"{row['kd_nats_per_token']:.4f}", f"{row['gradient_norm']:.2f}",
-            f"{row['learning_rate']:.1e}", f"{row['learnt_tokens']:,}", f"{row['tokens_per_second']:,.0f}",
+            row["phase"], str(row["step"]), "-" if nats is None else f"{nats:.4f}",
+            f"{row['gradient_norm']:.2f}", f"{row['learning_rate']:.1e}", f"{row['learnt_tokens']:,}",
+            f"{row['tokens_per_second']:,.0f}",
         )  # fmt: skip
     return table

@@ -28,7 +28,7 @@ def write_answers(
     `processors` change the scores before that choice. Finished is what came to its end or the next question.
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    inputs = _left_padded([tokenizer(prompt)["input_ids"] for prompt in prompts], pad or 0, model.device)
+    inputs = left_padded([tokenizer(prompt)["input_ids"] for prompt in prompts], pad or 0, model.device)
     end = model.generation_config.eos_token_id
     with quiet():
         made = model.generate(
@@ -59,7 +59,8 @@ def ends_in_gold(item: Item, answer: str) -> bool:
     return bool(numbers) and float(numbers[-1]) == float(item.answer[start:end])
 
 
-def _left_padded(sequences: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
+def left_padded(sequences: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
+    """int64 (B, T) input_ids and attention_mask, pads in front: what generate() goes on from."""
     width = max(map(len, sequences))
     free = [width - len(ids) for ids in sequences]
     rows = {
