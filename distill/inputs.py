@@ -12,7 +12,7 @@ from distill.data import Data, check_disjoint, with_own_answers, with_prompts
 from distill.job import Job
 from distill.memory import choose_mode
 from distill.phases import Trained, phases
-from distill.training import PHASES
+from distill.training import CHECKPOINTS, PHASES
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.errors import ConfigError, ModelError, RunError
@@ -25,12 +25,12 @@ log = logging.getLogger("fastpath")
 
 
 @dataclass(frozen=True)
-class Start:
-    """A student that was trained before: what it begins with."""
+class Chosen:
+    """The candidate that goes on."""
 
     student: Path
     mode: str
-    checkpoint: Path
+    trained: Trained
 
 
 def make_job(
@@ -41,7 +41,7 @@ def make_job(
     data: Data,
     out: Path,
     *,
-    start: Start | None = None,
+    chosen: Chosen | None = None,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Job:
@@ -59,11 +59,11 @@ def make_job(
     check_inputs(out, {"teacher": digests[0], "student": digests[1], "data": data.sha256})
     one_set = lineage.repair == "none" and lineage.distillation is None
 
-    def chosen() -> str:
+    def first_that_fits() -> str:
         folders = teacher, student, lineage.keep
         return choose_mode(config, *folders, one_set=one_set, dtype=dtype, device=device, trust=trust)
 
-    mode = step(out, "mode.json", lambda: start.mode if start else chosen())
+    mode = step(out, "mode.json", lambda: chosen.mode if chosen else first_that_fits())
     tokenizer, kept = load_tokenizer(student, trust_remote_code=trust), None
     if config.own_answers:
         original = load_model(teacher, dtype=dtype, device=device, trust_remote_code=trust)
@@ -84,11 +84,11 @@ def make_job(
         )  # fmt: skip
     done = trained_phases(out)
     left, checkpoint = phases(config)[len(done) :], None
-    if left and (checkpoint := last_checkpoint(out / "checkpoints" / left[0].name)):
+    if left and (checkpoint := last_checkpoint(out / CHECKPOINTS / left[0].name)):
         log.info("going on from %s", checkpoint)
     return Job(
         teacher=teacher, teacher_sha256=digests[0], student=student, keep=lineage.keep, depth=lineage.depth,
-        mode=mode, checkpoint=checkpoint, done=done, start=start.checkpoint if start else None, kept=kept,
+        mode=mode, checkpoint=checkpoint, done=done, start=chosen.trained if chosen else None, kept=kept,
     )  # fmt: skip
 
 

@@ -41,8 +41,8 @@ class Job:
     """Where the first phase that is not done goes on."""
     done: tuple[Trained, ...] = ()
     """What the finished phases left."""
-    start: Path | None = None
-    """A checkpoint whose weights the first phase begins with."""
+    start: Trained | None = None
+    """The short training that the plan was chosen by; the first phase goes on from there."""
     kept: Kept | None = None
     """What was kept of the teacher's predictions; None: it runs beside the student."""
 

@@ -7,6 +7,8 @@ from typing import Any
 from fastpath.config_distill import DistillConfig
 
 LOCAL, LOGITS, ON_POLICY = "local", "logits", "on-policy"
+CANDIDATE = "candidate"
+"""Name of the short training, where the recipe has one, that the plan was chosen by."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Trained:
 
     phase: str
     checkpoint: str
-    """The best, or the last where no dev items are scored: a folder in checkpoints/."""
+    """The best, or the last where no dev items are scored: seen from the folder of the stage."""
     steps: int
     learnt_tokens: int
     """Since the first step of the first phase."""

@@ -1,4 +1,4 @@
-"""student + teacher -> mode -> phases -> put the trained weights into the stored ones -> check -> save."""
+"""student + teacher -> best candidate -> phases -> trained weights into the stored ones -> check -> save."""
 
 import importlib.util
 import logging
@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from distill.candidates import choose
 from distill.data import read_data
 from distill.dev import dev_items
 from distill.export import export_model
@@ -45,9 +46,13 @@ def run(recipe: Recipe) -> Path:
         dtype, reason = pick_dtype(recipe.model, device)
         log.info("distill: %s, computing in %s on %s (%s)", recipe.model.name, str(dtype)[6:], device, reason)
         student = find_student(recipe, config)
-        lineage, plan = Lineage.read(student), plan_of(student)
         data, dev = read_data(config, seed=recipe.seed), dev_items(config, seed=recipe.seed)
-        job = make_job(recipe, config, student, lineage, data, out, dtype=dtype, device=device)
+        chosen = None
+        if config.candidates > 1:
+            chosen = choose(recipe, student, data, out, team, dtype=dtype, device=device)
+            student = chosen.student
+        lineage, plan = Lineage.read(student), plan_of(student)
+        job = make_job(recipe, config, student, lineage, data, out, chosen=chosen, dtype=dtype, device=device)
         team.tell((recipe, job, out))
         done = train(recipe, job, device, out)
         team.tell(None)
@@ -56,7 +61,7 @@ def run(recipe: Recipe) -> Path:
                  "steps": sum(phase.steps for phase in done)}  # fmt: skip
         made = lineage_of(lineage, config, facts, seen=(*data.items, *dev))
         write_json(out / "plan.json", plan.model_dump())
-        weights, trust = out / "checkpoints" / facts["checkpoint"], recipe.model.trust_remote_code
+        weights, trust = out / facts["checkpoint"], recipe.model.trust_remote_code
         pair = load_pair(recipe, job, device, config)
         export_model(pair, job, weights, made, plan, config, out / "model", trust=trust)
         figure = training_figure(read_metrics(out / "metrics.jsonl"))

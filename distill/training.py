@@ -30,7 +30,7 @@ from fastpath.quiet import quiet
 from fastpath.runs import write_json, write_text
 from fastpath.team import is_helper, num_processes
 
-PHASES = "phases.json"
+PHASES, CHECKPOINTS = "phases.json", "checkpoints"
 DEV_METRIC = "complex_nats_per_token"
 """What early stopping goes by: the distance from the teacher does not predict how good a student is."""
 
@@ -47,10 +47,10 @@ def load_pair(recipe: Recipe, job: Job, device: torch.device, config: DistillCon
 
 
 def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> list[Trained]:
-    """Train what is left of the phases; what all of them left, also in FOLDER/phases.json.
+    """Train what is left of the phases; what each left, that of the candidate first, if there is one.
 
-    Writes FOLDER/checkpoints/PHASE/ and FOLDER/metrics.jsonl. Each phase begins from files alone, so that it
-    does not matter whether the one before it ran in this process.
+    Writes FOLDER/checkpoints/PHASE/, FOLDER/phases.json and FOLDER/metrics.jsonl. Each phase begins from
+    files alone, so that it does not matter whether the one before it ran in this process.
     """
     config, seed = recipe.distill or DistillConfig(), recipe.seed
     tokenizer = load_tokenizer(job.student, trust_remote_code=recipe.model.trust_remote_code)
@@ -58,11 +58,11 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> list[
         read_data(config, seed=seed), config, None, tokenizer,
         weights=job.teacher_sha256, seed=seed, folder=recipe.out / "distill",
     )  # fmt: skip
-    done = list(job.done)
-    for phase in phases(config)[len(done) :]:
+    done = [*filter(None, [job.start]), *job.done]
+    for phase in phases(config)[len(job.done) :]:
         done.append(train_phase(recipe, job, device, folder, phase, done, data, tokenizer))
         if not is_helper():
-            write_json(folder / PHASES, [asdict(trained) for trained in done])
+            write_json(folder / PHASES, [asdict(trained) for trained in done if trained != job.start])
         job = replace(job, checkpoint=None)
     return done
 
@@ -78,10 +78,10 @@ def train_phase(
     tokenizer: Any,
 ) -> Trained:
     """Train one phase from the best of those that are done."""
-    config, seed, places = phase.config, recipe.seed, folder / "checkpoints"
+    config, seed = phase.config, recipe.seed
     pair = load_pair(recipe, job, device, config)
-    if start := places / best(done).checkpoint if done else job.start:
-        read_trained(pair, start)
+    if done:
+        read_trained(pair, folder / best(done).checkpoint)
     with pair.computing():
         packed = config.pack == "auto" and can_pack(stock_model(pair.student))
     store = Store(job.kept.store) if job.kept else None
@@ -91,7 +91,8 @@ def train_phase(
     at_once = config.micro_rows * config.max_tokens
     dev = Dev(dev_items(config, seed=seed), tokenizer, batch_tokens=at_once)
     dtype = pick_dtype(recipe.model, device)[0]
-    arguments = training_arguments(config, places / phase.name, seed, dtype=dtype, device=device)
+    places = folder / CHECKPOINTS / phase.name
+    arguments = training_arguments(config, places, seed, dtype=dtype, device=device)
     before = [trained.phase for trained in done]
     metrics = partial(write_metrics, folder / "metrics.jsonl", phase=phase.name, before=before)
     with progress(f"distilling ({job.mode}, {phase.name})", config.steps) as advance, quiet():
@@ -103,8 +104,10 @@ def train_phase(
     trainer.accelerator.free_memory()
     state = trainer.state
     name = Path(state.best_model_checkpoint or f"checkpoint-{state.global_step}").name
-    nats = state.best_metric
-    return Trained(phase.name, f"{phase.name}/{name}", state.global_step, trainer.learnt_tokens, nats)
+    return Trained(
+        phase.name, str(places.relative_to(folder) / name), state.global_step, trainer.learnt_tokens,
+        state.best_metric,
+    )  # fmt: skip
 
 
 def training_arguments(
@@ -164,7 +167,7 @@ def write_metrics(
     """Lines of JSON at the end of a file, or after those of the phases `before` in place of all others."""
     rows = [{"phase": phase, **row} for row in rows]
     if anew:
-        kept = [row for row in read_metrics(path) if row["phase"] in before] if before else []
+        kept = [row for row in read_metrics(path) if row["phase"] in before] if path.exists() else []
         write_text(path, _lines(kept + rows))
         return
     with path.open("a", encoding="utf-8") as file:

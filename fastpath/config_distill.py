@@ -52,6 +52,11 @@ class DistillConfig(Section):
 
     student: str = "prune"
     """What is trained: the stage `prune` of this run, or a model folder with a lineage.json."""
+    candidates: int = Field(default=1, ge=1)
+    """Plans of prune's frontier, of the size that it cut, that each get a short distillation first: the best
+    on the complex dev items goes on (which plan is best may change by then). 1: only the plan it cut."""
+    candidate_steps: int = Field(default=40, ge=1)
+    """Updates of each of them."""
     mode: Literal["auto", "full", "head+last-k", "shared-lora", "lora"] = "auto"
     """What is trained. full: all weights; head+last-k: the last blocks, the norm and the head after them;
     lora: low-rank adapters of the linear layers, merged in the end; shared-lora: the same on the teacher's
@@ -162,6 +167,12 @@ class DistillConfig(Section):
             raise ValueError(f"batch_rows: {self.batch_rows} rows are not a multiple of micro_rows")
         if self.checkpoint_steps % self.log_steps:
             raise ValueError(f"checkpoint_steps: {self.checkpoint_steps} is not a multiple of log_steps")
+        if self.candidates > 1 and not self.dev_items_per_task:
+            raise ValueError(
+                "candidates: dev items tell them apart; set dev_items_per_task, or candidates: 1"
+            )
+        if self.candidates > 1 and self.student != "prune":
+            raise ValueError("candidates: are taken from the stage prune; student: prune works")
         names = [data.source for data in self.data]
         if not names and not self.tasks:
             raise ValueError("tasks: empty, and no data: there is nothing to learn from")

@@ -111,6 +111,11 @@ def student_of(recipe):
     ("overrides", "message"),
     [
         (["distill.pack=no"], "distill.pack: input should be 'auto' or 'never', got False"),
+        (["distill.candidates=2"], "candidates: dev items tell them apart; set dev_items_per_task"),
+        (
+            ["distill.dev_items_per_task=1", "distill.dev_tasks=[doc_type]"],
+            "distill.dev_tasks: none is complex, and early stopping goes by the complex ones",
+        ),
         (["distill.steps=0"], "distill: steps: 0 in every phase: there is nothing to do"),
         (["distill.on_policy={stepz: 1}"], "on_policy.stepz: unknown key; did you mean 'steps'?"),
         (["distill.student=/nowhere"], "distill.student: /nowhere has no lineage.json; name the stage prune"),
@@ -214,7 +219,7 @@ def test_dev_items_are_new_and_stop_early(recipe, tmp_path):
     (trained,) = read_json(folder / "phases.json")
     assert trained["steps"] == dev[-1]["step"] < 12, "such a rate makes it worse"
     best = min(dev, key=lambda row: row["eval_complex_nats_per_token"])
-    assert trained["checkpoint"] == f"logits/checkpoint-{best['step']}"
+    assert trained["checkpoint"] == f"checkpoints/logits/checkpoint-{best['step']}"
     assert {"eval_simple_nats_per_token", "eval_simple_accuracy", "eval_complex_accuracy"} <= dev[0].keys()
     assert "learnt tokens" in (folder / "metrics.svg").read_text()
     seen = set(Lineage.read(folder / "model").calibration_items)

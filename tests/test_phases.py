@@ -47,7 +47,7 @@ def test_phases_run_one_after_the_other_from_the_best_of_those_before(recipe, tm
     done = [Trained(**facts) for facts in read_json(folder / "phases.json")]
     scored = [row for row in rows if "eval_complex_nats_per_token" in row]
     for phase, following in zip(done, [*done[1:], None], strict=True):
-        assert (folder / "checkpoints" / phase.checkpoint / "DONE").exists()
+        assert (folder / phase.checkpoint / "DONE").exists()
         if following:
             first = next(row for row in scored if row["phase"] == following.phase)
             begun = best(done[: done.index(following)])
