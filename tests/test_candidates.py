@@ -1,9 +1,12 @@
 """The frontier's best plans are trained a little; the one that the dev items then prefer goes on."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
-from test_distill import SMALL, check_one_line, check_same
+from test_distill import ROOT, SMALL, check_one_line, check_same
 from tiny import run_stage, write_recipe, write_tiny
 from transformers import AutoModelForCausalLM
 
@@ -81,6 +84,21 @@ def test_stopped_at_any_candidate_it_ends_with_the_same_bytes(recipe, done, tmp_
         assert run_stage("distill", recipe, f"out={tmp_path}") == 130
     assert run_stage("distill", recipe, f"out={tmp_path}") == 0
     check_same(tmp_path / "distill", done)
+
+
+@pytest.mark.slow
+def test_two_processes_choose_as_one(recipe, done, tmp_path):
+    (tmp_path / "prune").symlink_to(recipe.parent / "run/prune")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "distill"]
+    given = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [*launch, "--config", str(recipe), f"out={tmp_path}"], env=given, cwd=ROOT, timeout=500, check=True
+    )
+    one, two = (read_json(folder / "candidates.json") for folder in (done, tmp_path / "distill"))
+    assert one["chosen"] == two["chosen"]
+    for row, wanted in zip(two["candidates"], one["candidates"], strict=True):
+        assert row["drop"] == wanted["drop"]
+        assert row["complex_nats_per_token"] == pytest.approx(wanted["complex_nats_per_token"], rel=1e-3)
 
 
 def test_lowest_complex_wins_unless_its_simple_items_are_surely_worse():
