@@ -116,7 +116,7 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
         answer = partial(answers_of, folders[name], families)
         found[name] = step(kept, f"answers-{key}-{options.items}.json", answer)
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
-    found["trained"] = {side: read_json(recipe.out / side / "distill" / "trained.json") for side in SIDES}
+    found["trained"] = {side: read_json(recipe.out / side / "distill" / "phases.json") for side in SIDES}
     return found
 
 

@@ -2,8 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+from safetensors.torch import load_file
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from fastpath.runs import write_text
 
@@ -26,3 +29,10 @@ def last_checkpoint(folder: Path) -> Path | None:
         else:
             shutil.rmtree(path)
     return whole[max(whole)] if whole else None
+
+
+def read_trained(pair: Any, checkpoint: Path) -> None:
+    """Put the trained weights of a checkpoint into a pair, which must train the same ones."""
+    missing, unknown = pair.load_state_dict(load_file(checkpoint / SAFE_WEIGHTS_NAME), strict=False)
+    trained = {name for name, p in pair.named_parameters() if p.requires_grad}
+    assert not unknown and trained.isdisjoint(missing), f"{checkpoint}: of another mode"

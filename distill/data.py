@@ -21,6 +21,7 @@ from distill.self_data import Sampler, own_answers
 from distill.store import Store
 from fastpath.config import EvalConfig, Recipe
 from fastpath.config_distill import DistillConfig
+from fastpath.errors import ConfigError
 from fastpath.items.item import Item, digest
 from fastpath.models import Lineage
 
@@ -86,6 +87,17 @@ def with_own_writing(
     return Data(items, rows)
 
 
+def with_prompts(data: Data) -> Data:
+    """What of it has a prompt that can be answered. Raises ConfigError if nothing has."""
+    rows = {
+        name: [row for row in rows if row.form not in ("text", "own")] for name, rows in data.rows.items()
+    }
+    made = Data(data.items, {name: some for name, some in rows.items() if some})
+    if not (made.items or made.rows):
+        raise ConfigError("distill.on_policy: no data has prompts to answer; name tasks, or steps: 0")
+    return made
+
+
 def whole(example: Example) -> Example:
     """The same tokens, all of which are learnt."""
     return Example(example.ids, (False,) + (True,) * (len(example.ids) - 1), example.kind)
@@ -115,7 +127,7 @@ class Numbered(Dataset):
             sources[name] = row_examples(rows, tokenizer, max_tokens=most, name=name)
         if config.learn == "all":
             sources = {name: [whole(example) for example in made] for name, made in sources.items()}
-        weights = {data.source: data.weight for data in config.data}
+        weights = {source.source: source.weight for source in config.data if source.source in data.rows}
         weights |= {NAME: config.own_texts_weight} if NAME in data.rows else {}
         weights |= {ITEMS: config.items_weight} if data.items else {}
         self.mixture = Mixture(sources, weights, seed=seed)

@@ -12,6 +12,7 @@ from torch import Tensor
 from distill.pair import Pair
 from fastpath.config_distill import DistillConfig
 from fastpath.data import Batch, item_batches
+from fastpath.errors import ConfigError
 from fastpath.items.catalog import TASKS, generate
 from fastpath.items.item import Item
 from fastpath.nll import answer_nll
@@ -25,6 +26,8 @@ def dev_items(config: DistillConfig, *, seed: int) -> list[Item]:
     """Items of the split "calibration": other templates, names and numbers than training and evaluation."""
     if not config.dev_items_per_task:
         return []
+    if all(task in TASKS and TASKS[task].suite == "simple" for task in config.dev_tasks):
+        raise ConfigError("distill.dev_tasks: none is complex, and early stopping goes by the complex ones")
     num = config.dev_items_per_task
     return [
         item
@@ -58,6 +61,11 @@ class Dev:
                 found = answer_nll(model, batch.to(model.device))
                 sums_2S[:, list(batch.index)] = torch.stack([found.nats, found.tokens.double()])
         return sums_2S
+
+    def answers(self, sums_2S: Tensor) -> tuple[list[float], list[float]]:
+        """(nats, tokens) of the right answer to every item."""
+        nats, tokens = sums_2S[:, self._gold_S].tolist()
+        return nats, tokens
 
     def facts(self, sums_2S: Tensor) -> dict[str, float]:
         """{suite_nats_per_token, suite_accuracy}; accuracy where there are choices."""

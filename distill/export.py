@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from distill.checkpoints import read_trained
 from distill.job import Job
 from distill.pair import Pair, hidden_at
 from fastpath.blocks import TOLERANCE, find_blocks
@@ -50,7 +51,7 @@ def export_model(
         del stored  # large; and another copy of the model is coming
         saved = load_model(unfinished, dtype=pair.dtype, device=device, trust_remote_code=trust)
         if not is_sharded():
-            pair.load_state_dict(load_file(checkpoint / SAFE_WEIGHTS_NAME), strict=False)
+            read_trained(pair, checkpoint)
             worst = difference(pair, saved, TOLERANCE[pair.dtype] + TOLERANCE[dtype])
             log.info("largest difference of a hidden state from the trained student: %.1e", worst)
         facts = {**vars(lineage), "weights_sha256": weights_sha256(unfinished)}

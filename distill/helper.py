@@ -15,6 +15,7 @@ def work(recipe: Recipe) -> Path:
     device = pick_device(recipe.model)
     team = Team.launched(device)
     out = recipe.out / "distill"
-    if (job := team.hear()) is not None:
-        train(recipe, job, device, out)
+    while (told := team.hear()) is not None:
+        asked, job, folder = told
+        train(asked, job, device, folder)
     return out

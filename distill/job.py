@@ -11,6 +11,7 @@ from distill.capture import Kept
 from distill.hidden import next_input_pairs
 from distill.losses import Objective
 from distill.pair import Pair
+from distill.phases import Trained
 from distill.store import Store
 from distill.students import (
     num_shareable,
@@ -37,7 +38,11 @@ class Job:
     depth: int
     mode: str
     checkpoint: Path | None
-    """Go on from here."""
+    """Where the first phase that is not done goes on."""
+    done: tuple[Trained, ...] = ()
+    """What the finished phases left."""
+    start: Trained | None = None
+    """The short training that the plan was chosen by; the first phase goes on from there."""
     kept: Kept | None = None
     """What was kept of the teacher's predictions; None: it runs beside the student."""
 

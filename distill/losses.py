@@ -36,6 +36,19 @@ def reverse_kl(student_NV: Tensor, teacher_NV: Tensor) -> LossAndGradient:
     return _mean(q, d), _through_softmax(q, d)
 
 
+def mixed_kl(student_NV: Tensor, teacher_NV: Tensor, *, forward: float = 0.2) -> LossAndGradient:
+    """forward KL(p, q) + (1 - forward) KL(q, p): both ways at once, 0 < forward < 1.
+
+    For what the student writes: the reverse KL alone may narrow it down to few answers (arXiv 2605.16826).
+    """
+    _check_inside("forward", forward, "reverse_kl or forward_kl is meant at the ends")
+    log_q, log_p = student_NV.log_softmax(-1), teacher_NV.log_softmax(-1)
+    q, p, d = log_q.exp(), log_p.exp(), log_q.sub_(log_p)
+    nats_N = (1 - forward) * _mean(q, d) - forward * _mean(p, d)
+    pull_NV = (q - p).mul_(forward)
+    return nats_N, _through_softmax(q, d).mul_(1 - forward).add_(pull_NV)
+
+
 def jsd(student_NV: Tensor, teacher_NV: Tensor, *, beta: float = 0.5) -> LossAndGradient:
     """beta KL(p, m) + (1 - beta) KL(q, m) with m = beta p + (1 - beta) q, 0 < beta < 1.
 
@@ -86,6 +99,7 @@ class Loss:
 LOSSES = {
     "forward_kl": Loss(forward_kl, "sum p log(p/q)", "Hinton et al. 2015, arXiv 1503.02531"),
     "reverse_kl": Loss(reverse_kl, "sum q log(q/p)", "MiniLLM, arXiv 2306.08543"),
+    "mixed_kl": Loss(mixed_kl, "f KL(p, q) + (1-f) KL(q, p), f = forward", "arXiv 2605.16826"),
     "jsd": Loss(jsd, "beta KL(p, m) + (1-beta) KL(q, m), m = beta p + (1-beta) q", "GKD, arXiv 2306.13649"),
     "skew_kl": Loss(skew_kl, "KL(p, m), m = alpha p + (1-alpha) q", "DistiLLM, arXiv 2402.03898"),
     "skew_reverse_kl": Loss(

@@ -77,26 +77,31 @@ class Pair(nn.Module):
         *,
         kept: Kept | None = None,
         hidden_weight: float = 0.0,
+        predicts: bool = True,
         **inputs: Any,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Sums over the learnt tokens: loss, distance from the teacher, cross-entropy, hidden error.
 
         `labels` int64 (B, T): the token itself where it is learnt, else IGNORED; the first of a row never is.
-        `kept`: what a store has of these tokens.
+        `kept`: what a store has of these tokens. Without `predicts` the hidden error is all: what only the
+        head needs is left out.
         """
         counts_BT = labels != IGNORED
-        at_BT, inputs = predicting(counts_BT), {"input_ids": input_ids, "use_cache": False, **inputs}
+        inputs = {"input_ids": input_ids, "use_cache": False, **inputs}
+        # No positions, not no call: what no loss reaches would have no gradient, and DDP waits for one.
+        asked_BT = counts_BT if predicts else torch.zeros_like(counts_BT)
+        at_BT = predicting(asked_BT)
         matched = self.matched if hidden_weight else ()
         targets, theirs, streams = self._targets(at_BT, inputs, {j for _, j in matched}, kept)
         student_ND, ours = self._learn(at_BT, inputs, {i for i, _ in matched}, streams)
         # The heads are read here, after the bodies ran: before, FSDP2 has them in shards.
         nats = chunked_nats(
-            student_ND, labels[counts_BT], head=self._heads[0], teacher=targets, objective=self.objective,
+            student_ND, labels[asked_BT], head=self._heads[0], teacher=targets, objective=self.objective,
             vocabulary=self.vocabulary,
         )  # fmt: skip
         if not matched:
             return nats.loss, nats.kd, nats.ce, torch.zeros_like(nats.kd)
-        error = hidden_error(ours, theirs, matched, at_BT)
+        error = hidden_error(ours, theirs, matched, predicting(counts_BT))
         return nats.loss + hidden_weight * error, nats.kd, nats.ce, error.detach()
 
     def computing(self) -> torch.autocast:

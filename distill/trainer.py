@@ -17,15 +17,17 @@ from transformers.trainer_callback import PrinterCallback
 from distill.checkpoints import mark_whole
 from distill.data import Numbered
 from distill.dev import Dev
+from distill.on_policy import Writer
 from distill.packing import IGNORED
 from distill.pair import Pair
-from fastpath.config_distill import DistillConfig
+from distill.phases import Phase
 from fastpath.errors import ModelError
 
 
 class DistilTrainer(Trainer):
     """Trains the student of a Pair; checkpoints hold what is trained alone.
 
+    `writer` writes the answers of every step's rows anew. `learnt_tokens`: in the phases before this one.
     `advance(steps, note)` moves a progress bar; `metrics(rows, anew=...)` takes the rows of metrics.jsonl.
     """
 
@@ -35,10 +37,12 @@ class DistilTrainer(Trainer):
         self,
         pair: Pair,
         args: TrainingArguments,
-        config: DistillConfig,
+        phase: Phase,
         rows: Numbered,
         dev: Dev,
         *,
+        writer: Writer | None,
+        learnt_tokens: int,
         advance: Callable[..., None],
         metrics: Callable[..., None],
     ) -> None:
@@ -49,12 +53,20 @@ class DistilTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(Watch(self, advance, metrics))
         if dev.items:
-            self.add_callback(EarlyStoppingCallback(config.patience))
-        self.learnt_tokens = 0
-        """Since the first step, up to the last line of the log."""
-        self._config, self._dev = config, dev
+            self.add_callback(EarlyStoppingCallback(phase.config.patience))
+        self.learnt_tokens = learnt_tokens
+        """Since the first step of the first phase, up to the last line of the log."""
+        self._phase, self._dev, self._writer = phase, dev, writer
         self._micro: list[tuple[Tensor, Tensor]] = []
         self._start_counting()
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """(the micro-batches of a step, how many tokens all processes learn in it)."""
+        batches, learnt = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self._writer is None or not batches:
+            return batches, learnt
+        batches = self._writer(batches)
+        return batches, self._get_num_items_in_batch(batches, device)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -64,8 +76,8 @@ class DistilTrainer(Trainer):
         Times the number of processes: their gradients are averaged, not summed.
         """
         rows = inputs.pop("rows")
-        weight = hidden_weight(self._config, self.state.global_step)
-        loss, kd, ce, hidden = model(**inputs, hidden_weight=weight)
+        weight = self._phase.hidden_weight(self.state.global_step)
+        loss, kd, ce, hidden = model(**inputs, hidden_weight=weight, predicts=self._phase.predicts)
         learnt = inputs["labels"].ne(IGNORED).sum()
         self._micro.append((loss.detach(), rows))
         self._sums += torch.stack(
@@ -94,10 +106,10 @@ class DistilTrainer(Trainer):
             return  # the summary of a session: a killed run has several
         kd, ce, hidden, learnt, read = self.accelerator.gather(self._sums[None]).sum(0).tolist()
         self.learnt_tokens += int(learnt)
+        nats = {"kd_nats_per_token": kd / learnt, "ce_nats_per_token": ce / learnt}
         row = {
             "loss": logs["loss"],
-            "kd_nats_per_token": kd / learnt,
-            "ce_nats_per_token": ce / learnt,
+            **(nats if self._phase.predicts else {}),
             "gradient_norm": logs["grad_norm"],
             "learning_rate": logs["learning_rate"],
             "learnt_tokens": self.learnt_tokens,
@@ -163,15 +175,12 @@ class Watch(TrainerCallback):
             self._metrics([state.log_history[-1]], anew=False)
         if "tokens_per_second" in logs:
             speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
-            self._advance(0, f"{logs['kd_nats_per_token']:.4f} nats per token to the teacher, {speed}")
+            nats = logs.get("kd_nats_per_token")
+            distance = "squared error" if nats is None else "nats per token to the teacher"
+            self._advance(0, f"{logs['loss'] if nats is None else nats:.4f} {distance}, {speed}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All processes have written their part."""
         self._trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             mark_whole(Path(args.output_dir), state.global_step)
-
-
-def hidden_weight(config: DistillConfig, step: int) -> float:
-    """The weight of the hidden error at a step: it falls to 0 over hidden_steps."""
-    return config.hidden_weight * max(0.0, 1 - step / config.hidden_steps)

@@ -1,6 +1,8 @@
 """Train the pair of a job: what every process of a run does alike."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,14 @@ from typing import Any
 import torch
 from transformers import TrainingArguments, set_seed
 
-from distill.checkpoints import KEPT
-from distill.data import Numbered, read_data, with_own_writing
+from distill.checkpoints import KEPT, read_trained
+from distill.data import Data, Numbered, read_data, with_own_writing, with_prompts
 from distill.dev import Dev, dev_items
 from distill.job import Job, make_pair
+from distill.on_policy import Writer
 from distill.packing import can_pack
 from distill.pair import Pair
+from distill.phases import Phase, Trained, best, phases
 from distill.store import Store
 from distill.students import stock_model
 from distill.trainer import DistilTrainer
@@ -23,16 +27,17 @@ from fastpath.errors import ConfigError
 from fastpath.models import load_tokenizer, pick_dtype
 from fastpath.progress import progress
 from fastpath.quiet import quiet
-from fastpath.runs import write_text
-from fastpath.team import num_processes
+from fastpath.runs import write_json, write_text
+from fastpath.team import is_helper, num_processes
 
+PHASES, CHECKPOINTS = "phases.json", "checkpoints"
 DEV_METRIC = "complex_nats_per_token"
 """What early stopping goes by: the distance from the teacher does not predict how good a student is."""
 
 
-def load_pair(recipe: Recipe, job: Job, device: torch.device) -> Pair:
-    """The pair of a job, before any training of it."""
-    config, trust = recipe.distill or DistillConfig(), recipe.model.trust_remote_code
+def load_pair(recipe: Recipe, job: Job, device: torch.device, config: DistillConfig) -> Pair:
+    """The pair of a job, before any training of it, with the loss of `config`."""
+    trust = recipe.model.trust_remote_code
     tokenizer = load_tokenizer(job.student, trust_remote_code=trust)
     set_seed(recipe.seed)  # adapters begin at random
     return make_pair(
@@ -41,33 +46,68 @@ def load_pair(recipe: Recipe, job: Job, device: torch.device) -> Pair:
     )  # fmt: skip
 
 
-def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> tuple[Pair, dict[str, Any]]:
-    """(the trained pair, facts of it). Writes FOLDER/checkpoints/ and FOLDER/metrics.jsonl."""
+def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> list[Trained]:
+    """Train what is left of the phases; what each left, that of the candidate first, if there is one.
+
+    Writes FOLDER/checkpoints/PHASE/, FOLDER/phases.json and FOLDER/metrics.jsonl. Each phase begins from
+    files alone, so that it does not matter whether the one before it ran in this process.
+    """
     config, seed = recipe.distill or DistillConfig(), recipe.seed
-    dtype = pick_dtype(recipe.model, device)[0]
     tokenizer = load_tokenizer(job.student, trust_remote_code=recipe.model.trust_remote_code)
-    pair = load_pair(recipe, job, device)
     data = with_own_writing(
         read_data(config, seed=seed), config, None, tokenizer,
-        weights=job.teacher_sha256, seed=seed, folder=folder,
+        weights=job.teacher_sha256, seed=seed, folder=recipe.out / "distill",
     )  # fmt: skip
+    done = [*filter(None, [job.start]), *job.done]
+    for phase in phases(config)[len(job.done) :]:
+        done.append(train_phase(recipe, job, device, folder, phase, done, data, tokenizer))
+        if not is_helper():
+            write_json(folder / PHASES, [asdict(trained) for trained in done if trained != job.start])
+        job = replace(job, checkpoint=None)
+    return done
+
+
+def train_phase(
+    recipe: Recipe,
+    job: Job,
+    device: torch.device,
+    folder: Path,
+    phase: Phase,
+    done: Sequence[Trained],
+    data: Data,
+    tokenizer: Any,
+) -> Trained:
+    """Train one phase from the best of those that are done."""
+    config, seed = phase.config, recipe.seed
+    pair = load_pair(recipe, job, device, config)
+    if done:
+        read_trained(pair, folder / best(done).checkpoint)
     with pair.computing():
         packed = config.pack == "auto" and can_pack(stock_model(pair.student))
     store = Store(job.kept.store) if job.kept else None
+    data = with_prompts(data) if phase.writes else data
     rows = Numbered(data, config, tokenizer, seed=seed, packed=packed, store=store)
+    writer = Writer(pair, tokenizer, config.on_policy, config.max_tokens, seed) if phase.writes else None
     at_once = config.micro_rows * config.max_tokens
     dev = Dev(dev_items(config, seed=seed), tokenizer, batch_tokens=at_once)
-    arguments = training_arguments(config, folder / "checkpoints", seed, dtype=dtype, device=device)
-    with progress(f"distilling ({job.mode})", config.steps) as advance, quiet():
-        metrics = partial(write_metrics, folder / "metrics.jsonl")
-        trainer = DistilTrainer(pair, arguments, config, rows, dev, advance=advance, metrics=metrics)
+    dtype = pick_dtype(recipe.model, device)[0]
+    places = folder / CHECKPOINTS / phase.name
+    arguments = training_arguments(config, places, seed, dtype=dtype, device=device)
+    before = [trained.phase for trained in done]
+    metrics = partial(write_metrics, folder / "metrics.jsonl", phase=phase.name, before=before)
+    with progress(f"distilling ({job.mode}, {phase.name})", config.steps) as advance, quiet():
+        trainer = DistilTrainer(
+            pair, arguments, phase, rows, dev, writer=writer,
+            learnt_tokens=done[-1].learnt_tokens if done else 0, advance=advance, metrics=metrics,
+        )  # fmt: skip
         trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+    trainer.accelerator.free_memory()
     state = trainer.state
-    return pair, {
-        "checkpoint": Path(state.best_model_checkpoint or f"checkpoint-{state.global_step}").name,
-        "steps": state.global_step,
-        "learnt_tokens": trainer.learnt_tokens,
-    }
+    name = Path(state.best_model_checkpoint or f"checkpoint-{state.global_step}").name
+    return Trained(
+        phase.name, str(places.relative_to(folder) / name), state.global_step, trainer.learnt_tokens,
+        state.best_metric,
+    )  # fmt: skip
 
 
 def training_arguments(
@@ -121,11 +161,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def write_metrics(path: Path, rows: list[dict[str, Any]], *, anew: bool) -> None:
-    """Lines of JSON at the end of a file, or in its place."""
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
+def write_metrics(
+    path: Path, rows: list[dict[str, Any]], *, phase: str, before: Sequence[str], anew: bool
+) -> None:
+    """Lines of JSON at the end of a file, or after those of the phases `before` in place of all others."""
+    rows = [{"phase": phase, **row} for row in rows]
     if anew:
-        write_text(path, lines)
+        kept = [row for row in read_metrics(path) if row["phase"] in before] if path.exists() else []
+        write_text(path, _lines(kept + rows))
         return
     with path.open("a", encoding="utf-8") as file:
-        file.write(lines)
+        file.write(_lines(rows))
+
+
+def _lines(rows: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)

@@ -32,11 +32,31 @@ class DataConfig(Section):
     """Share of the examples, against the other weights."""
 
 
+class OnPolicyConfig(Section):
+    """The student writes, the original scores every token of it (needs teacher: live)."""
+
+    steps: int = Field(default=0, ge=0)
+    """Updates of the weights; each has the student answer batch_rows prompts. 0: no such phase."""
+    learning_rate: float = Field(default=5e-5, gt=0)
+    """Peak."""
+    forward_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the forward KL in the loss (mixed_kl); the rest is the reverse KL."""
+    new_tokens: int = Field(default=128, ge=1)
+    """Most tokens that the student writes after a prompt; a row has max_tokens at most."""
+    temperature: float = Field(default=1.0, gt=0)
+    """At which it is sampled."""
+
+
 class DistillConfig(Section):
     """Train the student to predict what the teacher predicts, token by token."""
 
     student: str = "prune"
     """What is trained: the stage `prune` of this run, or a model folder with a lineage.json."""
+    candidates: int = Field(default=1, ge=1)
+    """Plans of prune's frontier, of the size that it cut, that each get a short distillation first: the best
+    on the complex dev items goes on (which plan is best may change by then). 1: only the plan it cut."""
+    candidate_steps: int = Field(default=40, ge=1)
+    """Updates of each of them."""
     mode: Literal["auto", "full", "head+last-k", "shared-lora", "lora"] = "auto"
     """What is trained. full: all weights; head+last-k: the last blocks, the norm and the head after them;
     lora: low-rank adapters of the linear layers, merged in the end; shared-lora: the same on the teacher's
@@ -55,10 +75,12 @@ class DistillConfig(Section):
     """top-k: how many tokens of each prediction are kept."""
     freeze_prefix: bool = True
     """Leave embeddings and blocks before the first cut as they are; they then run once for both models."""
-    loss: Literal["forward_kl", "reverse_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"] = "forward_kl"
+    loss: Literal["forward_kl", "reverse_kl", "mixed_kl", "jsd", "skew_kl", "skew_reverse_kl", "tvd"] = (
+        "forward_kl"
+    )
     """What is between the two models' predictions; distill/losses.py has the formulas."""
     loss_options: dict[str, float] = Field(default={})
-    """beta of jsd, alpha of the skewed ones."""
+    """forward of mixed_kl, beta of jsd, alpha of the skewed ones."""
     temperature: float = Field(default=1.0, gt=0)
     """Of both models' predictions in that loss."""
     kd_weight: float = Field(default=1.0, ge=0, le=1)
@@ -86,8 +108,13 @@ class DistillConfig(Section):
     """Which tokens of items and rows are learnt: the answers, or the prompts as well."""
     pack: Literal["auto", "never"] = "auto"
     """auto: several examples in one row, none of which sees another, where the model can do that."""
-    steps: int = Field(default=200, ge=1)
-    """Updates of the weights."""
+    local_steps: int = Field(default=0, ge=0)
+    """Phase 1, local: updates by the squared error of the stream after the first cut alone (as in
+    hidden_weight), which costs no head."""
+    steps: int = Field(default=200, ge=0)
+    """Phase 2, logits: updates by the loss between predictions, on the texts of the recipe."""
+    on_policy: OnPolicyConfig = OnPolicyConfig()
+    """Phase 3: on what the student itself writes. Each phase goes on from the best checkpoint before it."""
     batch_rows: int = Field(default=16, ge=1)
     """Rows of one update, over all processes."""
     micro_rows: int = Field(default=4, ge=1)
@@ -126,6 +153,9 @@ class DistillConfig(Section):
             raise ValueError(f"teacher: {self.loss} needs the original; live works, or loss: forward_kl")
         if self.hidden_weight:
             raise ValueError("teacher: hidden_weight needs the original; live works, or hidden_weight: 0")
+        for key, steps in (("local_steps", self.local_steps), ("on_policy.steps", self.on_policy.steps)):
+            if steps:
+                raise ValueError(f"teacher: {key} needs the original; live works, or {key}: 0")
         if self.mode == "shared-lora":
             raise ValueError("mode: shared-lora holds the original; teacher: live works, or mode: lora")
         if self.teacher == "top-k" and self.temperature not in TEMPERATURES:
@@ -135,10 +165,18 @@ class DistillConfig(Section):
 
     @model_validator(mode="after")
     def _steps_and_rows_fit(self) -> Self:
+        if not self.local_steps + self.steps + self.on_policy.steps:
+            raise ValueError("steps: 0 in every phase: there is nothing to do")
         if self.batch_rows % self.micro_rows:
             raise ValueError(f"batch_rows: {self.batch_rows} rows are not a multiple of micro_rows")
         if self.checkpoint_steps % self.log_steps:
             raise ValueError(f"checkpoint_steps: {self.checkpoint_steps} is not a multiple of log_steps")
+        if self.candidates > 1 and not self.dev_items_per_task:
+            raise ValueError(
+                "candidates: dev items tell them apart; set dev_items_per_task, or candidates: 1"
+            )
+        if self.candidates > 1 and self.student != "prune":
+            raise ValueError("candidates: are taken from the stage prune; student: prune works")
         names = [data.source for data in self.data]
         if not names and not self.tasks:
             raise ValueError("tasks: empty, and no data: there is nothing to learn from")

@@ -31,7 +31,7 @@ def write_answers(
     """
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     rows = [tokenizer(prompt, add_special_tokens=not raw)["input_ids"] for prompt in prompts]
-    inputs = _left_padded(rows, pad or 0, model.device)
+    inputs = left_padded(rows, pad or 0, model.device)
     end = model.generation_config.eos_token_id
     with quiet():
         made = model.generate(
@@ -63,7 +63,8 @@ def ends_in_gold(item: Item, answer: str) -> bool:
     return bool(numbers) and float(numbers[-1]) == float(item.answer[start:end])
 
 
-def _left_padded(sequences: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
+def left_padded(sequences: Sequence[list[int]], pad: int, device: Any) -> dict[str, torch.Tensor]:
+    """int64 (B, T) input_ids and attention_mask, pads in front: what generate() goes on from."""
     width = max(map(len, sequences))
     free = [width - len(ids) for ids in sequences]
     rows = {

@@ -57,6 +57,7 @@ def mixture(p, q, weight):
 DEFINITIONS = {
     "forward_kl": lambda p, q: kl(p, q),
     "reverse_kl": lambda p, q: kl(q, p),
+    "mixed_kl": lambda p, q, forward=0.2: forward * kl(p, q) + (1 - forward) * kl(q, p),
     "jsd": lambda p, q, beta=0.5: beta * kl(p, mixture(p, q, beta)) + (1 - beta) * kl(q, mixture(p, q, beta)),
     "skew_kl": lambda p, q, alpha=0.1: kl(p, mixture(p, q, alpha)),
     "skew_reverse_kl": lambda p, q, alpha=0.1: kl(q, mixture(q, p, alpha)),

@@ -111,6 +111,13 @@ def student_of(recipe):
     ("overrides", "message"),
     [
         (["distill.pack=no"], "distill.pack: input should be 'auto' or 'never', got False"),
+        (["distill.candidates=2"], "candidates: dev items tell them apart; set dev_items_per_task"),
+        (
+            ["distill.dev_items_per_task=1", "distill.dev_tasks=[doc_type]"],
+            "distill.dev_tasks: none is complex, and early stopping goes by the complex ones",
+        ),
+        (["distill.steps=0"], "distill: steps: 0 in every phase: there is nothing to do"),
+        (["distill.on_policy={stepz: 1}"], "on_policy.stepz: unknown key; did you mean 'steps'?"),
         (["distill.student=/nowhere"], "distill.student: /nowhere has no lineage.json; name the stage prune"),
         (["distill.batch_rows=3"], "distill: batch_rows: 3 rows are not a multiple of micro_rows"),
         (["distill.loss_options={alpha: 0.5}"], "forward_kl: no option 'alpha'; it takes no options"),
@@ -173,7 +180,7 @@ def test_loss_that_is_no_number_stops_and_names_the_rows(recipe, tmp_path, capsy
     keys = [student_of(recipe), f"out={tmp_path}", "distill.warmup_steps=0"]
     assert run_stage("distill", recipe, *keys, "distill.learning_rate=1e30") == 2
     check_one_line(capsys, "step 2: the loss is not a number on rows")
-    assert not list(tmp_path.glob("distill/checkpoints/checkpoint-*")), "the last good one would be kept"
+    assert not list(tmp_path.glob("distill/checkpoints/*/checkpoint-*")), "the last good one would be kept"
     assert not (tmp_path / "distill/model").exists()
 
 
@@ -209,10 +216,10 @@ def test_dev_items_are_new_and_stop_early(recipe, tmp_path):
     folder = distilled(recipe, *keys, out=tmp_path / "run")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     dev = [row for row in rows if "eval_complex_nats_per_token" in row]
-    trained = read_json(folder / "trained.json")
+    (trained,) = read_json(folder / "phases.json")
     assert trained["steps"] == dev[-1]["step"] < 12, "such a rate makes it worse"
     best = min(dev, key=lambda row: row["eval_complex_nats_per_token"])
-    assert trained["checkpoint"] == f"checkpoint-{best['step']}"
+    assert trained["checkpoint"] == f"checkpoints/logits/checkpoint-{best['step']}"
     assert {"eval_simple_nats_per_token", "eval_simple_accuracy", "eval_complex_accuracy"} <= dev[0].keys()
     assert "learnt tokens" in (folder / "metrics.svg").read_text()
     seen = set(Lineage.read(folder / "model").calibration_items)
@@ -235,7 +242,7 @@ def test_killed_it_ends_with_the_same_bytes(recipe, tmp_path, mode):
     assert stage_process(recipe, *common, f"out={tmp_path / 'calm'}").wait() == 0
     folder = tmp_path / "killed" / "distill"
     process = stage_process(recipe, *common, f"out={folder.parent}", start_new_session=True)
-    while process.poll() is None and not (folder / "checkpoints/checkpoint-6/DONE").exists():
+    while process.poll() is None and not (folder / "checkpoints/logits/checkpoint-6/DONE").exists():
         time.sleep(0.001)
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, process.stderr.read()
@@ -244,10 +251,10 @@ def test_killed_it_ends_with_the_same_bytes(recipe, tmp_path, mode):
 
     # As if killed when the last checkpoint had been begun.
     (folder / "DONE").unlink()
-    (folder / "trained.json").unlink()
+    (folder / "phases.json").unlink()
     shutil.rmtree(folder / "model")
-    (folder / "checkpoints/checkpoint-30/DONE").unlink()
-    (folder / "checkpoints/checkpoint-30/optimizer.pt").write_bytes(b"half")
+    (folder / "checkpoints/logits/checkpoint-30/DONE").unlink()
+    (folder / "checkpoints/logits/checkpoint-30/optimizer.pt").write_bytes(b"half")
     assert stage_process(recipe, *common, f"out={folder.parent}").wait() == 0
     check_same(folder, tmp_path / "calm" / "distill")
 
@@ -260,7 +267,7 @@ def check_same(folder, calm):
         for run in (folder, calm)
     ]
     for row in (*logs[0], *logs[1]):
-        del row["tokens_per_second"]
+        row.pop("tokens_per_second", None)
     assert logs[0] == logs[1]
 
 

@@ -8,7 +8,7 @@ from tiny import byte_tokenizer, tiny_llama
 
 from distill.data import Numbered, read_data, with_own_writing
 from distill.packing import IGNORED
-from distill.trainer import hidden_weight
+from distill.phases import phases
 from distill.training import training_arguments
 from fastpath.config_distill import DistillConfig
 
@@ -72,5 +72,6 @@ def test_optimiser_and_reports_are_the_recipes(tmp_path):
 
 
 def test_hidden_error_fades_out():
-    config = DistillConfig(hidden_weight=0.5, hidden_steps=4)
-    assert [hidden_weight(config, step) for step in (0, 2, 4, 9)] == [0.5, 0.25, 0, 0]
+    local, logits = phases(DistillConfig(local_steps=9, hidden_weight=0.5, hidden_steps=4))
+    assert [logits.hidden_weight(step) for step in (0, 2, 4, 9)] == [0.5, 0.25, 0, 0]
+    assert [local.hidden_weight(step) for step in (0, 2, 4, 9)] == [1.0] * 4

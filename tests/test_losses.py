@@ -13,6 +13,7 @@ N, V = 7, 40
 
 
 CASES = [(name, {}) for name in LOSSES] + [
+    ("mixed_kl", {"forward": 0.7}),
     ("jsd", {"beta": 0.1}),
     ("jsd", {"beta": 0.9}),
     ("skew_kl", {"alpha": 0.4}),

@@ -22,8 +22,11 @@ CONFIG = DistillConfig(last_blocks=1, lora_rank=4, micro_rows=2, max_tokens=24)
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
+    return write_folders(tmp_path_factory.mktemp("models"))
+
+
+def write_folders(folder):
     """(base, cut)"""
-    folder = tmp_path_factory.mktemp("models")
     base = write_tiny(folder / "base")
     keep_blocks(tiny_llama(), KEEP).save_pretrained(folder / "cut")
     byte_tokenizer().save_pretrained(folder / "cut")

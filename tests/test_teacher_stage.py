@@ -72,7 +72,7 @@ def test_student_is_trained_without_the_teacher(recipe, tmp_path, monkeypatch):
     read, original = [], job.load_model
     monkeypatch.setattr(job, "load_model", lambda f, **how: read.append(f) or original(f, **how))
     distilled(recipe, tmp_path, steps=2, teacher="top-k", teacher_top_k=16)
-    assert read == [recipe.parent / "run/prune/model"]
+    assert set(read) == {recipe.parent / "run/prune/model"}
 
 
 def test_run_with_another_seed_asks_the_teacher_no_more(recipe, tmp_path, caplog):

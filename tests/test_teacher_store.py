@@ -288,6 +288,8 @@ def test_head_with_a_softcap_has_no_expected_embedding():
     [
         ({"loss": "reverse_kl"}, "reverse_kl needs the original"),
         ({"hidden_weight": 0.5}, "hidden_weight needs the original"),
+        ({"local_steps": 2}, "local_steps needs the original"),
+        ({"on_policy": {"steps": 2}}, "on_policy.steps needs the original"),
         ({"mode": "shared-lora"}, "shared-lora holds the original"),
         ({"temperature": 1.7}, "temperature: 1.7 is not kept"),
     ],
