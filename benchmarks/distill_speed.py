@@ -8,6 +8,7 @@ more: the dense way makes the logits of all positions.
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +29,8 @@ from benchmarks.distill_sides import (
     rows_of,
     sides_of,
 )
-from benchmarks.scoring import EMBEDDED, alternate
+from benchmarks.scoring import EMBEDDED
+from benchmarks.scoring_sides import alternate
 from distill.packing import packed_batch
 from fastpath.cli import guarded
 from fastpath.env import describe_environment, peak_bytes, reset_peak_bytes, used_bytes
@@ -54,7 +56,8 @@ def measure(sides: dict[str, Side], *, num_tokens: int, repeats: int) -> Facts:
         }
         for name, side in sides.items()
     }
-    seconds, _ = alternate({name: side.step for name, side in sides.items()}, repeats)
+    turns, _ = alternate({name: side.step for name, side in sides.items()}, repeats)
+    seconds = {name: statistics.median(times) for name, times in turns.items()}
     for name, side in sides.items():
         facts[name]["tokens_per_second"] = num_tokens / seconds[name]
         facts[name]["over_dense"] = seconds[side.over] / seconds[name]
