@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError
+from fastpath.section import Section
 
-STAGES = ("prune", "eval")
-
-
-class Section(BaseModel):
-    """A part of the recipe: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+STAGES = ("prune", "eval", "serve")
 
 
 class ModelConfig(Section):
@@ -217,6 +213,8 @@ class Recipe(Section):
     """The stage `python -m prune`."""
     eval: EvalConfig | None = None
     """The stage `python -m eval`."""
+    serve: ServeConfig | None = None
+    """`python -m serve`: the tiers behind one endpoint."""
 
     def for_stage(self, stage: str) -> "Recipe":
         """The shared keys and the section of `stage` alone: what a stage's folder depends on.
