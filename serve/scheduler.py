@@ -47,6 +47,7 @@ class TierScheduler(stock.FIFOScheduler):
         self.chunk_tokens = math.inf
         self._step: tuple[float, int] | None = None
         self._allowance: dict[str, int] = {}
+        self._complete: dict[str, dict[str, int]] = {}
         super().__init__(**settings)
 
     def has_pending_requests(self) -> bool:
@@ -70,9 +71,23 @@ class TierScheduler(stock.FIFOScheduler):
         )
         self._cleanup_waiting_queue(left_waiting)
         self._step = (time.perf_counter(), num_queries) if scheduled else None
+        self._complete = {future.state.request_id: future.complete_blocks for future in scheduled}
         if not scheduled and one_failed:
             return None, fast_path, 0, 0
         return scheduled, fast_path, num_queries, num_read
+
+    def finish_request(self, request_id: str) -> None:
+        """As the stock one, but the cache learns the blocks of the last step too.
+
+        transformers registers those of requests that go on only: a prompt with an answer of one token, or one
+        that warms the cache, would leave nothing behind.
+        """
+        state = self.active_requests.get(request_id)
+        if state is not None and self.cache.use_prefix_sharing:
+            tokens = state.initial_tokens + state.generated_tokens
+            for name, num_blocks in self._complete.get(request_id, {}).items():
+                self.cache.cache_allocators[name].mark_complete_blocks(request_id, tokens, num_blocks)
+        super().finish_request(request_id)
 
     def _choose(self, prompts: Iterable[RequestState], token_budget: int) -> dict[str, int]:
         """{request: tokens of its prompt that the next step takes}, in order."""

@@ -62,9 +62,11 @@ class Worker:
             # A long text takes a while, and tokenizers let other threads run.
             tokens = await asyncio.to_thread(prompt_tokens, self.model.tokenizer, job)
             new_tokens = room_for(len(tokens), job)
-        except PromptError as error:
+        except Exception as error:  # templates are programs of strangers, and text is whatever clients send
+            reason = f"the model cannot read this prompt ({type(error).__name__})"
+            known = error if isinstance(error, PromptError) else PromptError(reason)
             self._drop(job["id"])
-            self._send({"id": job["id"], "event": "error", "code": error.code, "message": str(error)})
+            self._send({"id": job["id"], "event": "error", "code": known.code, "message": str(known)})
             return
         answer = self._answers.get(job["id"])
         if answer is None:  # cancelled meanwhile

@@ -111,6 +111,17 @@ def test_concurrent_prompts_that_begin_alike_are_computed_once(folder):
     assert played(BatchedModel(spec(folder)), play) == [0, 128, 128, 128]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_prompt_is_remembered_however_short_its_answer(folder, count):
+    async def play(model):
+        await answer(model, request_name(1, "first"), SHARED, count=count)
+        again = request_name(1, "again")
+        output = await answer(model, again, [*SHARED, 1, 2])
+        return model.policy.cached_tokens[again], output.generated_tokens
+
+    assert played(BatchedModel(spec(folder)), play) == (128, greedy([*SHARED, 1, 2]))
+
+
 def order_of(folder, **changes):
     """Who has the first token first: a long prompt of rank 2, or a short one of rank 1 that comes later."""
 
