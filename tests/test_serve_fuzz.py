@@ -48,11 +48,8 @@ def requests(draw):
     """A path, headers and a body: mostly almost right."""
     path = draw(st.sampled_from(sorted(PATHS)))
     fields = sorted(PATHS[path].model_fields)
-    body = (
-        {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
-        if "chat" in path
-        else {"model": "tiny", "prompt": "hi"}
-    )
+    body = {"model": "tiny"}
+    body |= {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
     for name in draw(st.lists(st.sampled_from([*fields, "messages", "prompt", "unknown"]), max_size=5)):
         body[name] = draw(LIKELY.get(name, anything) if draw(st.integers(0, 3)) else anything)
     for name in draw(st.lists(st.sampled_from(sorted(body)), max_size=1)):
@@ -65,9 +62,9 @@ def requests(draw):
     return path, {} if deadline is None else {"x-request-deadline-ms": deadline}, text
 
 
-def play(gateway, path, headers, body):
+def play(gateway, app, path, headers, body):
     async def ask():
-        transport = httpx.ASGITransport(build_app(gateway), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
             response = await asyncio.wait_for(client.post(path, content=body, headers=headers), SECONDS)
         for _ in range(100):  # what a stream left behind ends in the next rounds of the loop
@@ -79,8 +76,9 @@ def play(gateway, path, headers, body):
     return asyncio.run(ask())
 
 
-def check(gateway, request):
-    response = play(gateway, *request)
+def check(served, request):
+    gateway, app = served
+    response = play(gateway, app, *request)
     assert response.status_code in (200, 400, 404, 413, 429, 504), (request, response.text)
     if response.status_code != 200:
         assert error_of(response)["message"]
@@ -91,25 +89,26 @@ quiet = settings(deadline=None, database=None, suppress_health_check=list(Health
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory):
-    return scripted_gateway(tmp_path_factory.mktemp("run"))
+def served(tmp_path_factory):
+    gateway = scripted_gateway(tmp_path_factory.mktemp("run"))
+    return gateway, build_app(gateway)
 
 
 @settings(quiet, max_examples=150, derandomize=True)
 @given(request_=requests())
-def test_odd_requests_get_an_answer(gateway, request_):
-    check(gateway, request_)
+def test_odd_requests_get_an_answer(served, request_):
+    check(served, request_)
 
 
 @pytest.mark.slow
 @settings(quiet, max_examples=10_000)
 @given(request_=requests())
-def test_ten_thousand_odd_requests_get_an_answer(gateway, request_):
-    check(gateway, request_)
+def test_ten_thousand_odd_requests_get_an_answer(served, request_):
+    check(served, request_)
 
 
-def test_the_schema_describes_both_bodies(gateway):
-    schema = build_app(gateway).openapi()
+def test_the_schema_describes_both_bodies(served):
+    schema = served[1].openapi()
     for path, kind in PATHS.items():
         body = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         described = schema["components"]["schemas"][body["$ref"].rpartition("/")[2]]
