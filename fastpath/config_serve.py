@@ -20,6 +20,11 @@ class TierConfig(Section):
 
     model: str = "base"
     """base (the recipe's model), prune or distill (of this run), or any model name or folder."""
+    url: str | None = None
+    """OpenAI-compatible URL (http://.../v1) of a server that answers; `model` is its name there."""
+    priority: Literal["none", "low_first", "high_first"] = "none"
+    """Number that tells the server at `url` the tier: low_first for vLLM with --scheduling-policy priority,
+    high_first for SGLang."""
     running: Count = 8
     """Requests that the engine works on at once."""
     queue: Annotated[int, Field(ge=0)] = 32
@@ -92,6 +97,9 @@ class ServeConfig(Section):
     """The tier standard."""
     deep: DeepConfig = DeepConfig()
     """The tier deep."""
+    warm: str | None = None
+    """JSON lines of requests (messages, tools or prompt) that are computed when an engine starts: requests
+    that begin alike find them in the KV cache."""
     body_bytes: Count = 4 * 2**20
     """Largest request body."""
     body_seconds: Seconds = 10.0
@@ -112,6 +120,10 @@ class ServeConfig(Section):
         if self.default_tier not in self.tiers:
             raise ValueError(f"default_tier: {self.default_tier!r} is not among the tiers {list(self.tiers)}")
         for name, tier in self.served().items():
+            if tier.url is None and tier.priority != "none":
+                raise ValueError(f"{name}.priority: is for a server at a url")
+            if tier.url is not None and tier.model in ("auto", "base", "prune", "distill"):
+                raise ValueError(f"{name}.model: name the model as {tier.url} calls it")
             if tier.default_new_tokens > tier.max_new_tokens:
                 raise ValueError(f"{name}.default_new_tokens: exceeds max_new_tokens {tier.max_new_tokens}")
             if tier.max_new_tokens >= tier.context_tokens:

@@ -17,6 +17,7 @@ from fastpath.config import ModelConfig
 from fastpath.errors import ConfigError, ModelError
 from fastpath.models import check_tokenizer, load_model, load_tokenizer, pick_device, pick_dtype
 from fastpath.sources import locate
+from serve.prompts import PromptError, prompt_tokens
 from serve.sampling import sampling_config
 from serve.scheduler import Policy, TierScheduler, request_name
 
@@ -66,43 +67,56 @@ class BatchedModel:
         except (ValueError, AttributeError) as error:
             raise ModelError(f"{source.name}: cannot be batched: {' '.join(str(error).split())}") from None
         self._step_seconds: float = spec["step_seconds"]
+        self._warm = [self._warm_tokens(number, row) for number, row in enumerate(spec["warm"], 1)]
 
     async def start(self) -> None:
         """Start the engine's thread, and measure how many prompt tokens a step should take."""
         self.manager.start()
-        await self._seconds(PROBES[0])  # the first step of all loads what later ones have
+        await self._first_token([0] * PROBES[0])  # the first step of all loads what later ones have
         sizes = [size for size in PROBES if size < min(self.context_tokens, self.cache_tokens // 2)]
         self.policy.batch_tokens = await self._batch_tokens(sizes)
         self.policy.step_seconds = self._step_seconds
+        for tokens in self._warm:
+            await self._first_token(tokens)
+
+    def _warm_tokens(self, number: int, row: dict[str, Any]) -> list[int]:
+        try:
+            tokens = prompt_tokens(self.tokenizer, row)
+        except PromptError as error:
+            raise ConfigError(f"serve.warm: request {number}: {error}") from None
+        if len(tokens) >= self.context_tokens:
+            raise ConfigError(
+                f"serve.warm: request {number} has {len(tokens)} tokens, more than the model takes"
+            )
+        return tokens
 
     async def _batch_tokens(self, sizes: list[int]) -> int:
         """Tokens of a step beyond which more of them at once are hardly computed faster."""
         best, best_rate = 1, 0.0
         for size in sizes:
-            rate = size / await self._seconds(size)
+            pick = random.Random(size)
+            start = time.perf_counter()
+            await self._first_token([pick.randrange(len(self.tokenizer)) for _ in range(size)])
+            rate = size / (time.perf_counter() - start)
             if rate < GAIN * best_rate:
                 break
             best, best_rate = size, rate
         return best
 
-    async def _seconds(self, num_tokens: int) -> float:
-        """Time to the first token after a prompt of so many random tokens."""
-        pick = random.Random(num_tokens)
-        tokens = [pick.randrange(len(self.tokenizer)) for _ in range(num_tokens)]
+    async def _first_token(self, tokens: list[int]) -> None:
+        """Have the engine read a prompt and write one token. Raises ModelError."""
         done = asyncio.get_running_loop().create_future()
-        name = request_name(0, f"measure-{num_tokens}-{time.perf_counter()}")
+        name = request_name(0, f"start-{time.perf_counter()}")
 
         def finished(output: Any) -> None:
             if not done.done():
                 done.set_result(output.error)
 
         self.manager.register_result_handler(name, finished)
-        start = time.perf_counter()
         self.manager.add_request(tokens, request_id=name, max_new_tokens=1, eos_token_id=-1)
         if error := await done:
             raise ModelError(f"{self.folder}: the engine failed on its first request: {error}")
         self.policy.cached_tokens.pop(name, None)
-        return time.perf_counter() - start
 
     def cancel(self, name: str) -> None:
         """Stop working on a request; nothing more is heard of it."""

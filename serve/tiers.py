@@ -10,8 +10,10 @@ from fastpath.config import Recipe
 from fastpath.config_serve import TIERS, ServeConfig, TierConfig, TierName
 from fastpath.errors import ConfigError
 from serve.engine import Engine
+from serve.openai_engine import OpenAIEngine
 from serve.queues import TierQueue
 from serve.transformers_engine import TransformersEngine
+from serve.warm import read_warm
 
 ALIASES = {"priority": "fast"}
 """Words for tiers that clients of OpenAI know."""
@@ -48,15 +50,24 @@ def build_tiers(
 ) -> dict[str, Tier]:
     """The served tiers with their engines, not started yet. Raises ConfigError."""
     served = config.served()
-    models = {name: model_of(name, tier.model, recipe) for name, tier in served.items()}
+    models = {
+        name: tier.model if tier.url else model_of(name, tier.model, recipe) for name, tier in served.items()
+    }
     # fast never shares: its engine is what keeps it from waiting behind the others.
-    groups: dict[tuple[str, bool], list[TierName]] = {}
-    for name in served:
-        groups.setdefault((models[name], name == "fast"), []).append(name)
-    threads = max(1, len(os.sched_getaffinity(0)) // len(groups))
+    groups: dict[tuple[str | None, str, bool], list[TierName]] = {}
+    for name, tier in served.items():
+        groups.setdefault((tier.url, models[name], name == "fast"), []).append(name)
+    num_local = sum(url is None for url, _, _ in groups)
+    threads = max(1, len(os.sched_getaffinity(0)) // max(1, num_local))
+    warm = read_warm(config)
     tiers: dict[TierName, Tier] = {}
-    for (model, _), members in groups.items():
-        engine = make(" and ".join(members), spec_of(recipe, config, model, members, threads))
+    for (url, model, _), members in groups.items():
+        title = " and ".join(members)
+        engine: Engine
+        if url:
+            engine = OpenAIEngine(title, served[members[0]])
+        else:
+            engine = make(title, {**spec_of(recipe, config, model, members, threads), "warm": warm})
         for name in members:
             tier = served[name]
             tiers[name] = Tier(name, TIERS.index(name), tier, model, TierQueue(name, tier), engine)

@@ -32,6 +32,8 @@ def tiers_of(tmp_path, **serve):
         ({"deep": {"context_tokens": 100}}, "deep.max_new_tokens: leaves no prompt"),
         ({"fast": {"deadline_seconds": 0}}, "serve.fast.deadline_seconds"),
         ({"fast": {"queue_tokens": 0}}, "serve.fast.queue_tokens"),
+        ({"fast": {"priority": "low_first"}}, "fast.priority: is for a server at a url"),
+        ({"fast": {"url": "http://x/v1"}}, "fast.model: name the model"),
         ({"fast": {"runing": 1}}, "did you mean 'running'"),
         ({"port": 99999}, "serve.port"),
         ({"drain_seconds": float("inf")}, "serve.drain_seconds"),
@@ -78,6 +80,24 @@ def test_the_gap_of_a_tier_is_that_of_its_model(tmp_path):
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval/results.json").write_text(json.dumps(results))
     assert measured_gaps(recipe(tmp_path), tiers) == {"fast": {"simple": means}}
+
+
+def test_requests_to_warm_the_cache_reach_every_engine(tmp_path):
+    path = tmp_path / "warm.jsonl"
+    path.write_text('{"messages": [{"role": "system", "content": "x"}]}\n\n{"prompt": "y"}\n')
+    tiers = tiers_of(tmp_path, warm=str(path), fast={"model": "base"})
+    for tier in tiers.values():
+        assert [(row["messages"], row["prompt"]) for row in tier.engine.spec["warm"]] == [
+            ([{"role": "system", "content": "x"}], None), (None, "y"),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"prompt": "x", "temprature": 1}', '{"messages": []}'])
+def test_a_wrong_file_of_requests_to_warm_names_the_line(tmp_path, text):
+    path = tmp_path / "warm.jsonl"
+    path.write_text(f'{{"prompt": "y"}}\n{text}\n')
+    with pytest.raises(ConfigError, match=r"warm\.jsonl, line 2: "):
+        tiers_of(tmp_path, warm=str(path), fast={"model": "base"})
 
 
 @pytest.mark.parametrize(

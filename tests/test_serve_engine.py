@@ -25,7 +25,7 @@ def spec(folder, **changes):
     tiers = {"standard": {"running": 8, "context_tokens": 2048}}
     return {
         "name": str(folder), "model": {"name": str(folder)}, "threads": 1, "tiers": tiers, "cache_gib": 0.25,
-        "prefix_cache": True, "step_seconds": 10.0, "promote_seconds": 60.0,
+        "prefix_cache": True, "step_seconds": 10.0, "promote_seconds": 60.0, "warm": [],
     } | changes  # fmt: skip
 
 
@@ -109,6 +109,18 @@ def test_concurrent_prompts_that_begin_alike_are_computed_once(folder):
         return sorted(model.policy.cached_tokens[name] for name in names)
 
     assert played(BatchedModel(spec(folder)), play) == [0, 128, 128, 128]
+
+
+def test_a_warm_prompt_is_in_the_cache_before_the_first_request(folder):
+    rows = [{"messages": None, "prompt": SHARED, "tools": None}]
+
+    async def play(model):
+        await answer(model, request_name(1, "first"), [*SHARED, 9])
+        return model.policy.cached_tokens[request_name(1, "first")]
+
+    assert played(BatchedModel(spec(folder, warm=rows)), play) == 128
+    with pytest.raises(ConfigError, match="serve.warm: request 1 has 3000 tokens"):
+        BatchedModel(spec(folder, warm=[{"messages": None, "prompt": [1] * 3000, "tools": None}]))
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -46,9 +46,7 @@ def test_prompts_that_are_the_same_share_everything(length):
     assert lint.lint([b"x" * length] * 3)["shared_bytes"] == length
 
 
-@pytest.mark.parametrize(
-    "rows", [[], [{"prompt": "x"}], ["{\n", "{\n"], [{"text": 1}, {"text": 2}], [[1], [2]]]
-)
+@pytest.mark.parametrize("rows", [[], [{"prompt": "x"}], ["{\n"] * 2, [{"text": 1}, {"text": 2}], [[1], [2]]])
 def test_files_that_hold_no_prompts_are_refused(monkeypatch, tmp_path, capsys, rows):
     code, error = run(monkeypatch, tmp_path, rows, capsys)
     assert code == 2 and error.startswith("error: ") and error.count("\n") == 1
