@@ -85,9 +85,7 @@ class BatchedModel:
         except PromptError as error:
             raise ConfigError(f"serve.warm: request {number}: {error}") from None
         if len(tokens) >= self.context_tokens:
-            raise ConfigError(
-                f"serve.warm: request {number} has {len(tokens)} tokens, more than the model takes"
-            )
+            raise ConfigError(f"serve.warm: request {number} has {len(tokens)} tokens, the model takes fewer")
         return tokens
 
     async def _batch_tokens(self, sizes: list[int]) -> int:

@@ -91,7 +91,9 @@ class OpenAIEngine:
 
     def body(self, job: Job) -> dict[str, Any]:
         """The job in OpenAI's words."""
-        asked = {"messages": job.messages} if job.messages is not None else {"prompt": job.prompt}
+        asked: dict[str, Any] = (
+            {"messages": job.messages} if job.messages is not None else {"prompt": job.prompt}
+        )
         if job.tools:
             asked["tools"] = job.tools
         if self._sign:
@@ -121,7 +123,8 @@ class OpenAIEngine:
             pieces.put_nowait(EngineDown(reason, retry_seconds=RETRY_SECONDS))
 
     async def _read(self, response: httpx.Response, pieces: asyncio.Queue[Piece | ApiError]) -> None:
-        reason, usage = None, {}
+        reason = None
+        usage: dict[str, Any] = {}
         async for line in response.aiter_lines():
             if not line.startswith("data:") or line.endswith("[DONE]"):
                 continue

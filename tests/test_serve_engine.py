@@ -119,7 +119,7 @@ def test_a_warm_prompt_is_in_the_cache_before_the_first_request(folder):
         return model.policy.cached_tokens[request_name(1, "first")]
 
     assert played(BatchedModel(spec(folder, warm=rows)), play) == 128
-    with pytest.raises(ConfigError, match="serve.warm: request 1 has 3000 tokens"):
+    with pytest.raises(ConfigError, match=r"serve\.warm: request 1 has 3000 tokens"):
         BatchedModel(spec(folder, warm=[{"messages": None, "prompt": [1] * 3000, "tools": None}]))
 
 

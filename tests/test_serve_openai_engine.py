@@ -44,10 +44,13 @@ def test_answers_pass_through_whole_and_streamed(tmp_path, upstream):
 
 def test_a_full_queue_there_is_429_here(tmp_path, upstream):
     upstream[0].tiers["standard"].engine.delay = 0.2
-    with running(behind(tmp_path, upstream[1])) as client, httpx.Client() as other:
-        with other.stream("POST", f"{upstream[1]}/v1/chat/completions", json={**CHAT, "stream": True}):
-            response = ask(client)
-            assert response.status_code == 429 and error_of(response)["code"] == "queue_full"
+    asked = {"json": {**CHAT, "stream": True}}
+    with (
+        running(behind(tmp_path, upstream[1])) as client,
+        httpx.stream("POST", f"{upstream[1]}/v1/chat/completions", **asked),
+    ):
+        response = ask(client)
+    assert response.status_code == 429 and error_of(response)["code"] == "queue_full"
 
 
 def test_what_it_refuses_is_refused_and_when_it_is_gone_that_is_503(tmp_path, upstream):
