@@ -97,6 +97,11 @@ class ServeConfig(Section):
     """The tier standard."""
     deep: DeepConfig = DeepConfig()
     """The tier deep."""
+    policy: Literal["off", "annotate", "gate"] = "off"
+    """Calls by the fast tier of tools not known to be reversible: annotate marks them as proposed, gate asks
+    standard too and lets through only what it calls as well."""
+    reversible_tools: tuple[str, ...] = ()
+    """Names of tools whose calls can be taken back; so can those that a request marks with readOnlyHint."""
     warm: str | None = None
     """JSON lines of requests (messages, tools or prompt) that are computed when an engine starts: requests
     that begin alike find them in the KV cache."""
@@ -119,6 +124,8 @@ class ServeConfig(Section):
     def _tiers_fit(self) -> Self:
         if self.default_tier not in self.tiers:
             raise ValueError(f"default_tier: {self.default_tier!r} is not among the tiers {list(self.tiers)}")
+        if self.policy == "gate" and "standard" not in self.tiers:
+            raise ValueError("policy: gate needs the tier standard, which confirms")
         for name, tier in self.served().items():
             if tier.url is None and tier.priority != "none":
                 raise ValueError(f"{name}.priority: is for a server at a url")

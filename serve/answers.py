@@ -2,12 +2,13 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from serve.engine import Piece
 from serve.errors import ApiError
+from serve.policy import Reply
 
 Data = dict[str, Any]
 
@@ -23,23 +24,34 @@ class Shape:
     is_chat: bool
     include_usage: bool
 
-    def whole(self, text: str, last: Piece) -> Data:
+    def whole(self, reply: Reply) -> Data:
         """The answer that is not streamed."""
-        content = {"message": {"role": "assistant", "content": text, "refusal": None}}
-        choice = content if self.is_chat else {"text": text}
+        calls = {"tool_calls": reply.calls} if reply.calls else {}
+        content = {"role": "assistant", "content": reply.text, "refusal": None, **calls}
+        choice = {"message": content} if self.is_chat else {"text": reply.text}
         kind = "chat.completion" if self.is_chat else "text_completion"
-        choices = [{"index": 0, **choice, "logprobs": None, "finish_reason": last.reason}]
-        return {**self._head(kind), "choices": choices, "usage": usage(last)}
+        choices = [{"index": 0, **choice, "logprobs": None, "finish_reason": reply.reason}]
+        return {**self._head(kind), "choices": choices, "usage": usage(reply.last), **_noted(reply.note)}
 
-    def chunk(self, text: str, reason: str | None, *, role: bool = False) -> Data:
+    def chunk(
+        self,
+        text: str,
+        reason: str | None,
+        *,
+        role: bool = False,
+        calls: Sequence[Data] = (),
+        note: Data | None = None,
+    ) -> Data:
         """A piece of the answer."""
         delta: Data = {"role": "assistant"} if role else {}
+        if calls:
+            delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
         if text or role:
             delta["content"] = text
         choice = {"delta": delta} if self.is_chat else {"text": text}
         choices = [{"index": 0, **choice, "logprobs": None, "finish_reason": reason}]
         usage_none = {"usage": None} if self.include_usage else {}
-        return {**self._head(self._chunk_kind), "choices": choices, **usage_none}
+        return {**self._head(self._chunk_kind), "choices": choices, **usage_none, **_noted(note)}
 
     def usage_chunk(self, last: Piece) -> Data:
         """The chunk after the last, where the request asks for it."""
@@ -53,6 +65,10 @@ class Shape:
         created = int(time.time())
         named = {"model": self.model, "service_tier": self.tier, "system_fingerprint": None}
         return {"id": self.id, "object": kind, "created": created, **named}
+
+
+def _noted(note: Data | None) -> Data:
+    return {"fastpath": note} if note else {}
 
 
 def usage(last: Piece) -> Data:

@@ -129,6 +129,14 @@ class Request(BaseModel):
         """As a chat template reads them."""
         return None
 
+    def callable_tools(self) -> list[Tool]:
+        """Tools that the answer may call."""
+        return []
+
+    def tool_names(self) -> set[str]:
+        """What they are called."""
+        return {tool.function.name for tool in self.callable_tools()}
+
     def plain_prompt(self) -> str | list[int] | None:
         """What is no chat: a text, or its token ids."""
         return None
@@ -160,9 +168,12 @@ class ChatRequest(Request):
 
     def plain_tools(self) -> list[dict[str, Any]] | None:
         """As a chat template reads them."""
-        if not self.tools or self.tool_choice == "none":
-            return None
-        return [tool.model_dump() for tool in self.tools]
+        hidden: Any = {"annotations": True, "function": {"annotations"}}  # for us, not for the model
+        return [tool.model_dump(exclude=hidden) for tool in self.callable_tools()] or None
+
+    def callable_tools(self) -> list[Tool]:
+        """Tools that the answer may call."""
+        return [] if self.tool_choice == "none" else self.tools or []
 
     def prompt_bytes(self) -> int:
         """Size of what the model would read."""

@@ -2,31 +2,32 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from fastpath.config_serve import ServeConfig
 from serve import api
-from serve.answers import Shape, events
 from serve.auth import Caller, Keyring
 from serve.bodies import read_body
-from serve.engine import Piece
 from serve.errors import ApiError, BadRequest
 from serve.health import ready
 from serve.listing import listing, one_model
 from serve.metrics import Metrics
 from serve.openapi import describe
+from serve.policy import Reply, apply_policy, read_reply
+from serve.respond import Review, respond
 from serve.routing import asked_tier, check_bounds, deadline_seconds
-from serve.session import Session, work_of
+from serve.session import Session, Work, work_of
 from serve.tiers import Tier
+from serve.tools import reversible_names
 
 GONE = 499  # nobody reads it: the client has hung up
 
@@ -112,20 +113,19 @@ class Gateway:
             check_bounds(asked, tier)
             stand_ins = self._stand_ins(tier, asked, caller)
             seconds = deadline_seconds(request.headers)
-            session = Session(work_of(asked), [tier, *stand_ins], self.metrics, deadline_seconds=seconds)
-            response = await _until_gone(request, self._respond(session, asked))
+            work = work_of(asked)
+            session = Session(work, [tier, *stand_ins], self.metrics, deadline_seconds=seconds)
+            answer = respond(session, asked, self.model, self._review(work, asked))
+            response = await _until_gone(request, answer)
             tier = session.tier
+            response.headers["x-service-tier-served"] = tier.name
         except ApiError as error:
-            self._reject(tier, error)
+            if tier:
+                self.metrics.rejections.labels(tier.name, error.code).inc()
             response = _problem(error)
         if tier:
-            response.headers["x-service-tier-served"] = tier.name
             self.metrics.requests.labels(tier.name, response.status_code).inc()
         return response
-
-    def _reject(self, tier: Tier | None, error: ApiError) -> None:
-        if tier:
-            self.metrics.rejections.labels(tier.name, error.code).inc()
 
     def _stand_ins(self, tier: Tier, asked: api.Request, caller: Caller) -> list[Tier]:
         """Tiers that may answer where this one cannot."""
@@ -139,34 +139,22 @@ class Gateway:
             return []
         return [standard]
 
-    async def _respond(self, session: Session, asked: api.Request) -> Response:
-        try:
-            pieces = session.pieces()
-            first = await anext(pieces)  # a request that fails at once gets its status
-        except BaseException:
-            session.close()
-            raise
-        shape = self._shape(session, asked)
-        if asked.stream:
-            return StreamingResponse(
-                events(shape, _together(first, pieces)),
-                media_type="text/event-stream",
-                headers={"cache-control": "no-cache", "x-accel-buffering": "no"},
-            )
-        parts = [first]
-        async with aclosing(pieces):
-            parts += [piece async for piece in pieces]
-        return JSONResponse(shape.whole("".join(part.text for part in parts), parts[-1]))
+    def _review(self, work: Work, asked: api.Request) -> Review:
+        """The policy on calls of tools, for a reply to this request."""
 
-    def _shape(self, session: Session, asked: api.Request) -> Shape:
-        is_chat = isinstance(asked, api.ChatRequest)
-        return Shape(
-            id=f"{'chatcmpl' if is_chat else 'cmpl'}-{session.id}",
-            model=self.model,
-            tier=session.tier.name,
-            is_chat=is_chat,
-            include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
-        )
+        async def confirm() -> Reply:
+            again = replace(work, temperature=0.0)
+            session = Session(again, [self.tiers["standard"]], self.metrics, deadline_seconds=None)
+            async with aclosing(session.pieces()) as pieces:
+                return read_reply([piece async for piece in pieces], asked.tool_names())
+
+        async def review(reply: Reply, tier: str) -> Reply:
+            if tier != "fast":
+                return reply
+            reversible = reversible_names(asked.callable_tools(), self.config.reversible_tools)
+            return await apply_policy(reply, self.config.policy, reversible, confirm)
+
+        return review
 
 
 def build_app(gateway: Gateway) -> FastAPI:
@@ -209,14 +197,6 @@ def _no_route(request: Request, error: Exception) -> Response:
 def _unforeseen(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return _problem(ApiError("the server failed on this request"))
-
-
-async def _together(first: Piece, rest: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
-    async with aclosing(rest):
-        yield first
-        if not first.reason:
-            async for piece in rest:
-                yield piece
 
 
 async def _until_gone(request: Request, answer: Any) -> Response:

@@ -91,6 +91,7 @@ def spec_of(
         "prefix_cache": config.prefix_cache,
         "step_seconds": config.step_seconds,
         "promote_seconds": config.promote_seconds,
+        "scheduler": "tiers",  # "fifo" is transformers' own, for comparison
     }
 
 

@@ -41,6 +41,7 @@ class ScriptedEngine:
         self.cancelled = []
         self.most_running = 0
         self.failure = None
+        self.words = None
 
     async def start(self):
         pass
@@ -61,7 +62,7 @@ class ScriptedEngine:
             await asyncio.sleep(self.delay)
             if self.failure:
                 raise self.failure
-            yield Piece(f"{number} ")
+            yield Piece(f"{number} " if self.words is None else self.words.pop(0))
         del self.jobs[job_id]
         yield Piece("", "length", prompt_tokens=7, cached_tokens=4, new_tokens=count)
 

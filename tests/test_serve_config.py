@@ -34,6 +34,7 @@ def tiers_of(tmp_path, **serve):
         ({"fast": {"queue_tokens": 0}}, "serve.fast.queue_tokens"),
         ({"fast": {"priority": "low_first"}}, "fast.priority: is for a server at a url"),
         ({"fast": {"url": "http://x/v1"}}, "fast.model: name the model"),
+        ({"policy": "gate", "tiers": ["fast"], "default_tier": "fast"}, "policy: gate needs"),
         ({"fast": {"runing": 1}}, "did you mean 'running'"),
         ({"port": 99999}, "serve.port"),
         ({"drain_seconds": float("inf")}, "serve.drain_seconds"),
@@ -45,7 +46,7 @@ def test_wrong_keys_are_named(tmp_path, serve, words):
 
 
 def test_the_resolved_section_means_the_same(tmp_path):
-    made = recipe(tmp_path, tiers=["deep", "standard"], body_seconds=3)
+    made = recipe(tmp_path, tiers=["deep", "standard"], body_seconds=3, reversible_tools=["look"])
     assert build_recipe(yaml.safe_load(made.to_yaml())) == made
 
 

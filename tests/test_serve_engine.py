@@ -25,7 +25,7 @@ def spec(folder, **changes):
     tiers = {"standard": {"running": 8, "context_tokens": 2048}}
     return {
         "name": str(folder), "model": {"name": str(folder)}, "threads": 1, "tiers": tiers, "cache_gib": 0.25,
-        "prefix_cache": True, "step_seconds": 10.0, "promote_seconds": 60.0, "warm": [],
+        "prefix_cache": True, "step_seconds": 10.0, "promote_seconds": 60.0, "warm": [], "scheduler": "tiers",
     } | changes  # fmt: skip
 
 
