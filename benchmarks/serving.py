@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +115,25 @@ async def load(place: Endpoint, num_requests: int) -> dict[str, Any]:
     return {"requests_per_second": round(2 * rate, 1), **await burst(place, num_requests, rate=2 * rate)}
 
 
+async def said(name: str, work: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """The facts of one part, told as soon as they are known."""
+    facts = await work
+    print(name, json.dumps(facts), file=sys.stderr, flush=True)
+    return facts
+
+
 async def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All four, one after the other."""
     fast = pruned(EMBEDDED, folder / "pruned")
     async with endpoint(folder, EMBEDDED, fast) as place:
-        embedded = await beside_deep(place, arguments.rounds, arguments.deep_tokens)
+        embedded = await said("embedded", beside_deep(place, arguments.rounds, arguments.deep_tokens))
     async with endpoint(folder, EMBEDDED, fast, scheduler="fifo") as place:
-        fifo = await beside_deep(place, 1, arguments.deep_tokens, trials=1)
+        fifo = await said("fifo", beside_deep(place, 1, arguments.deep_tokens, trials=1))
     long, short = made_up(folder / "long", depth=4), made_up(folder / "short", depth=2)
     async with endpoint(folder, str(long), str(short), context_tokens=32768) as place:
-        lengthy = await beside_deep(place, arguments.rounds, arguments.long_tokens)
-    prefix = await shared_prefix(EMBEDDED, arguments.rounds)
-    async with endpoint(folder, str(short), str(short)) as place:
+        lengthy = await said("lengthy", beside_deep(place, arguments.rounds, arguments.long_tokens))
+    prefix = await said("prefix", shared_prefix(EMBEDDED, arguments.rounds))
+    async with endpoint(folder, str(short), str(short), deadline_seconds=20.0) as place:
         gateway_ms = await overhead(place, 60)
         loaded = await load(place, arguments.requests)
     return {

@@ -95,13 +95,19 @@ async def engine_of(model: str, **changes: Any) -> TransformersEngine:
 
 @asynccontextmanager
 async def endpoint(
-    folder: Path, model: str, fast: str, *, scheduler: str = "tiers", context_tokens: int = 8192
+    folder: Path,
+    model: str,
+    fast: str,
+    *,
+    scheduler: str = "tiers",
+    context_tokens: int = 8192,
+    deadline_seconds: float = 600.0,
 ) -> AsyncIterator[Endpoint]:
     """Three tiers on their engines behind a real socket."""
     limits = {"running": 8, "queue": 32, "context_tokens": context_tokens}
     section = {
         "fast": {"model": fast, **limits},
-        "standard": {**limits, "deadline_seconds": 20.0},
+        "standard": {**limits, "deadline_seconds": deadline_seconds},
         "deep": {**limits, "running": 1, "default_new_tokens": 16, "max_new_tokens": 64},
     }
     recipe = build_recipe({"out": str(folder), "model": {"name": model}, "serve": section})
