@@ -63,7 +63,7 @@ def deployments(recipe: Recipe, config: ServeConfig, *, shared: bool, draft: boo
     made = []
     for port, ((model, _), names) in enumerate(groups.items(), FIRST_PORT):
         tiers = [served[name] for name in names]
-        settings = {
+        settings: dict[str, Any] = {
             "max_model_len": max(tier.context_tokens for tier in tiers),
             "max_num_seqs": sum(tier.running for tier in tiers),
             "long_prefill_token_threshold": CHUNK_TOKENS,
@@ -71,9 +71,8 @@ def deployments(recipe: Recipe, config: ServeConfig, *, shared: bool, draft: boo
             "scheduling_policy": "priority" if len(names) > 1 else "fcfs",
         }
         if draft and "fast" not in names:
-            settings["speculative_config"] = {
-                "method": "draft_model", "model": models["fast"], "num_speculative_tokens": SPECULATIVE_TOKENS,
-            }  # fmt: skip
+            guess = {"method": "draft_model", "num_speculative_tokens": SPECULATIVE_TOKENS}
+            settings["speculative_config"] = {"model": models["fast"], **guess}
         made.append(Deployment(tuple(names), model, port, settings, sum(tier.queue for tier in tiers)))
     return made
 

@@ -18,6 +18,7 @@ from serve.warm import read_warm
 ALIASES = {"priority": "fast"}
 """Words for tiers that clients of OpenAI know."""
 DEFAULTS = ("auto", "default")
+NICE = 5  # of the processor's time the engine of a lower tier leaves what a higher one's wants
 
 
 @dataclass
@@ -83,6 +84,7 @@ def spec_of(
         "name": model,
         "model": recipe.model.model_dump(),
         "threads": threads,
+        "nice": NICE * min(TIERS.index(name) for name in names),
         "tiers": {
             name: {"running": tier.running, "context_tokens": tier.context_tokens}
             for name, tier in tiers.items()

@@ -144,6 +144,7 @@ def _die(reason: str) -> None:
 
 async def serve(spec: Event, send: Callable[[Event], None]) -> None:
     """Load the model, then answer until stdin ends."""
+    os.nice(spec["nice"])
     try:
         model = BatchedModel(spec)
         await model.start()

@@ -14,9 +14,9 @@ from serve import launch
 
 # `vllm serve --help` of 0.32 (research/serving.md, 1.2).
 VLLM_FLAGS = {
-    "--served-model-name", "--port", "--max-num-queued-reqs", "--enable-prompt-tokens-details", "--max-model-len",
-    "--max-num-seqs", "--long-prefill-token-threshold", "--enable-prefix-caching", "--no-enable-prefix-caching",
-    "--scheduling-policy", "--speculative-config",
+    "--served-model-name", "--port", "--max-num-queued-reqs", "--enable-prompt-tokens-details",
+    "--max-model-len", "--max-num-seqs", "--long-prefill-token-threshold", "--enable-prefix-caching",
+    "--no-enable-prefix-caching", "--scheduling-policy", "--speculative-config",
 }  # fmt: skip
 
 
