@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -22,6 +22,7 @@ from serve.health import ready
 from serve.listing import listing, one_model
 from serve.metrics import Metrics
 from serve.openapi import describe
+from serve.page_facts import PAGE, PAGE_HEADERS, tier_facts
 from serve.policy import Reply, apply_policy, read_reply
 from serve.respond import Review, respond
 from serve.routing import asked_tier, check_bounds, deadline_seconds
@@ -98,6 +99,16 @@ class Gateway:
             self.metrics.restarts.labels(name).set(tier.engine.stats().get("restarts", 0))
         return Response(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    async def page(self, request: Request) -> Response:
+        """GET /: a page for people; what it shows it asks for with the visitor's key."""
+        return FileResponse(PAGE, media_type="text/html", headers=PAGE_HEADERS)
+
+    async def stats(self, request: Request) -> Response:
+        """GET /stats: what the page shows."""
+        self._caller(request)
+        facts = tier_facts(self.tiers, self.metrics)
+        return JSONResponse({"model": self.model, "draining": self.is_draining, "tiers": facts})
+
     def _caller(self, request: Request) -> Caller:
         return self.keys.caller(request.headers.get("authorization"))
 
@@ -168,6 +179,8 @@ def build_app(gateway: Gateway) -> FastAPI:
         ("GET", "/health", gateway.health),
         ("GET", "/ready", gateway.ready),
         ("GET", "/metrics", gateway.show_metrics),
+        ("GET", "/stats", gateway.stats),
+        ("GET", "/", gateway.page),
     )
     for method, path, endpoint in routes:
         app.add_api_route(path, endpoint, methods=[method], response_model=None)

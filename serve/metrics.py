@@ -1,8 +1,25 @@
 """What /metrics shows: vLLM's names, each with the tier."""
 
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from serve.engine import Piece
+
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+RECENT = 512  # answers whose times the page tells of
+
+
+@dataclass
+class Recent:
+    """What a page tells of one tier."""
+
+    first_token_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 class Metrics:
@@ -10,6 +27,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.recent: defaultdict[str, Recent] = defaultdict(Recent)
 
         def times(name: str, text: str) -> Histogram:
             return Histogram(
@@ -34,6 +52,20 @@ class Metrics:
         self.waiting = gauge("num_requests_waiting", "Requests that wait for a running place.")
         self.engine_up = gauge("engine_up", "1 while the tier's engine takes requests.")
         self.restarts = gauge("engine_restarts", "How often the tier's engine had to be started again.")
+
+    def first(self, tier: str, seconds: float) -> None:
+        """The first text of an answer went out."""
+        self.first_token.labels(tier).observe(seconds)
+        self.recent[tier].first_token_seconds.append(seconds)
+
+    def last(self, tier: str, seconds: float, piece: Piece) -> None:
+        """An answer is complete; `piece` is its last one."""
+        self.latency.labels(tier).observe(seconds)
+        self.prompt_tokens.labels(tier).inc(piece.prompt_tokens)
+        self.cached_tokens.labels(tier).inc(piece.cached_tokens)
+        self.new_tokens.labels(tier).inc(piece.new_tokens)
+        self.recent[tier].prompt_tokens += piece.prompt_tokens
+        self.recent[tier].cached_tokens += piece.cached_tokens
 
     def text(self) -> bytes:
         """The exposition format of Prometheus."""

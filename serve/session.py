@@ -144,9 +144,6 @@ class Session:
         since = time.monotonic() - self._arrival
         if not self._has_begun:
             self._has_begun = True
-            self._metrics.first_token.labels(tier.name).observe(since)
+            self._metrics.first(tier.name, since)
         if piece.reason:
-            self._metrics.latency.labels(tier.name).observe(since)
-            self._metrics.prompt_tokens.labels(tier.name).inc(piece.prompt_tokens)
-            self._metrics.cached_tokens.labels(tier.name).inc(piece.cached_tokens)
-            self._metrics.new_tokens.labels(tier.name).inc(piece.new_tokens)
+            self._metrics.last(tier.name, since, piece)
