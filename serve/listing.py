@@ -31,7 +31,7 @@ def listing(model: str, tiers: Mapping[str, Tier], default: str, gaps: Mapping[s
                 "service_tiers": list(tiers),
                 "context_tokens": tier.context_tokens,
                 "max_new_tokens": tier.max_new_tokens,
-                "answered_by": tier.model,
+                "answered_by": tier.shown_model,
                 "measured_gap": gaps.get(tier.name),
             }
             for name, tier in entries.items()

@@ -38,5 +38,5 @@ def _facts(tier: Tier, metrics: Metrics) -> dict[str, Any]:
         "ttft_p95_seconds": late,
         "prefix_hit_rate": recent.cached_tokens / recent.prompt_tokens if recent.prompt_tokens else None,
         "context_tokens": tier.context_tokens,
-        "answered_by": tier.model,
+        "answered_by": tier.shown_model,
     }

@@ -116,12 +116,18 @@ async def started(tiers: dict[str, Tier]) -> AsyncIterator[None]:
             for engine in engines.values():
                 group.create_task(engine.start())
         for name, tier in tiers.items():
-            log.info("%s: %s, %d tokens", name, tier.model, tier.context_tokens)
+            log.info("%s: %s, %d tokens; %s", name, tier.model, tier.context_tokens, _prefill(tier))
         yield
     except* Exception as errors:
         raise errors.exceptions[0] from None
     finally:
         await asyncio.gather(*(engine.stop() for engine in engines.values()))
+
+
+def _prefill(tier: Tier) -> str:
+    """What was measured of the engine's reading of prompts."""
+    tokens = tier.engine.stats().get("batch_tokens")
+    return f"prompts share a step up to {tokens} tokens" if tokens else "prompts are batched at its url"
 
 
 def facts(door: socket.socket, gateway: Gateway) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class Tier:
     engine: Engine
 
     @property
+    def shown_model(self) -> str:
+        """The model for clients: of a folder the last two names, not where it lies on this machine."""
+        return "/".join(Path(self.model).parts[-2:]) if Path(self.model).is_dir() else self.model
+
+    @property
     def context_tokens(self) -> int:
         """Most tokens of prompt and answer."""
         return min(self.config.context_tokens, self.engine.context_tokens)
