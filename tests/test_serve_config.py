@@ -133,3 +133,9 @@ def test_a_wrong_file_of_keys_is_refused_without_showing_a_key(tmp_path, text):
     with pytest.raises(ConfigError) as refused:
         load_keys(recipe(tmp_path, keys=str(path)).serve)
     assert "short" not in str(refused.value) and "kkk" not in str(refused.value)
+
+
+def test_clients_see_which_folder_answers_but_not_where_it_lies(tmp_path):
+    (tmp_path / "prune/model").mkdir(parents=True)
+    tiers = tiers_of(tmp_path)
+    assert (tiers["fast"].shown_model, tiers["standard"].shown_model) == ("prune/model", "folder/tiny")
