@@ -34,7 +34,7 @@ class TierConfig(Section):
     deadline_seconds: Seconds = 120.0
     """From a request's arrival to its last token; then 504, and the engine stops working on it."""
     context_tokens: Count = 8192
-    """Prompt and answer together; a model that holds less limits it further."""
+    """Prompt and answer together; a model or KV cache that holds less limits it further."""
     max_new_tokens: Count = 2048
     """Longest answer that a request may ask for."""
     default_new_tokens: Count = 512
@@ -51,7 +51,7 @@ class FastConfig(TierConfig):
     deadline_seconds: Seconds = 30.0
     """From a request's arrival to its last token; then 504, and the engine stops working on it."""
     context_tokens: Count = 4096
-    """Prompt and answer together; a model that holds less limits it further."""
+    """Prompt and answer together; a model or KV cache that holds less limits it further."""
     max_new_tokens: Count = 1024
     """Longest answer that a request may ask for."""
 
@@ -68,7 +68,7 @@ class DeepConfig(TierConfig):
     deadline_seconds: Seconds = 900.0
     """From a request's arrival to its last token; then 504, and the engine stops working on it."""
     context_tokens: Count = 32768
-    """Prompt and answer together; a model that holds less limits it further."""
+    """Prompt and answer together; a model or KV cache that holds less limits it further."""
     max_new_tokens: Count = 8192
     """Longest answer that a request may ask for."""
     default_new_tokens: Count = 2048

@@ -22,6 +22,7 @@ from serve.sampling import sampling_config
 from serve.scheduler import Policy, TierScheduler, request_name
 
 PAGE_TOKENS = 32  # tokens of a block of the KV cache
+LEAST_CACHE_TOKENS = 512
 STEP_TOKENS = {"cpu": 512}  # most tokens of a step
 STEP_TOKENS_GPU = 4096
 PROBES = (16, 64, 256, 1024)  # tokens of a prompt, to find where more of them in a step gain nothing
@@ -149,14 +150,12 @@ def _cache_tokens(model: Any, spec: dict[str, Any], context_tokens: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token_bytes = 2 * config.num_hidden_layers * heads * width * model.dtype.itemsize
-    contexts = {name: min(tier["context_tokens"], context_tokens) for name, tier in spec["tiers"].items()}
-    wanted = 2 * sum(tier["running"] * contexts[name] for name, tier in spec["tiers"].items())
+    tiers = spec["tiers"].values()
+    wanted = 2 * sum(tier["running"] * min(tier["context_tokens"], context_tokens) for tier in tiers)
     affordable = math.floor(spec["cache_gib"] * 2**30 / token_bytes)
-    tokens = min(wanted, affordable) // PAGE_TOKENS * PAGE_TOKENS
-    largest = max(contexts, key=lambda name: contexts[name])
-    if tokens < contexts[largest] + PAGE_TOKENS:
+    if affordable < LEAST_CACHE_TOKENS:
         raise ConfigError(
-            f"serve.cache_gib: {spec['cache_gib']} GiB hold {affordable} tokens of {spec['name']}, "
-            f"{largest}.context_tokens asks for {contexts[largest]}"
+            f"serve.cache_gib: {spec['cache_gib']} GiB hold {affordable} tokens of {spec['name']}; "
+            f"{LEAST_CACHE_TOKENS * token_bytes / 2**30:.2g} is the least"
         )
-    return tokens
+    return max(LEAST_CACHE_TOKENS, min(wanted, affordable)) // PAGE_TOKENS * PAGE_TOKENS

@@ -117,6 +117,9 @@ async def started(tiers: dict[str, Tier]) -> AsyncIterator[None]:
                 group.create_task(engine.start())
         for name, tier in tiers.items():
             log.info("%s: %s, %d tokens; %s", name, tier.model, tier.context_tokens, _prefill(tier))
+            if tier.context_tokens < tier.config.context_tokens:
+                log.info("%s: the model or serve.cache_gib holds no more of the %d asked for", name,
+                         tier.config.context_tokens)  # fmt: skip
         yield
     except* Exception as errors:
         raise errors.exceptions[0] from None

@@ -191,8 +191,10 @@ def test_the_time_of_steps_sets_the_chunk_within_bounds(folder):
     assert chunks == [math.inf, scheduler.LEAST_CHUNK]
 
 
-def test_a_cache_too_small_for_one_request_is_refused(folder):
-    with pytest.raises(ConfigError, match=r"serve\.cache_gib: 0\.0001 GiB hold"):
+def test_a_small_cache_limits_the_context_and_a_tiny_one_is_refused(folder):
+    tokens = 2**30 // (2 * 6 * 2 * 8 * 4)  # that a GiB holds of keys and values of this model in float32
+    assert BatchedModel(spec(folder, cache_gib=1024 / tokens)).facts()["context_tokens"] == 1024 - 32
+    with pytest.raises(ConfigError, match=r"serve\.cache_gib: 0\.0001 GiB hold 139 tokens .* is the least"):
         BatchedModel(spec(folder, cache_gib=0.0001))
 
 
