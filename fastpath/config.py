@@ -8,10 +8,11 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fastpath.config_distill import DistillConfig
+from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError
 from fastpath.section import Section
 
-STAGES = ("prune", "distill", "eval")
+STAGES = ("prune", "distill", "eval", "serve")
 
 
 class ModelConfig(Section):
@@ -216,6 +217,8 @@ class Recipe(Section):
     """The stage `python -m distill`."""
     eval: EvalConfig | None = None
     """The stage `python -m eval`."""
+    serve: ServeConfig | None = None
+    """`python -m serve`: the tiers behind one endpoint."""
 
     def for_stage(self, stage: str) -> "Recipe":
         """The shared keys and the section of `stage` alone: what a stage's folder depends on.
