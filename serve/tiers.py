@@ -64,7 +64,7 @@ def build_tiers(
     for name, tier in served.items():
         groups.setdefault((tier.url, models[name], name == "fast"), []).append(name)
     num_local = sum(url is None for url, _, _ in groups)
-    threads = max(1, len(os.sched_getaffinity(0)) // max(1, num_local))
+    threads = threads_each(num_local)
     warm = read_warm(config)
     tiers: dict[TierName, Tier] = {}
     for (url, model, _), members in groups.items():
@@ -78,6 +78,12 @@ def build_tiers(
             tier = served[name]
             tiers[name] = Tier(name, TIERS.index(name), tier, model, TierQueue(name, tier), engine)
     return {name: tiers[name] for name in served}
+
+
+def threads_each(num_engines: int) -> int:
+    """Threads of each engine: $OMP_NUM_THREADS, else an equal share of the cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() else max(1, len(os.sched_getaffinity(0)) // max(1, num_engines))
 
 
 def spec_of(

@@ -135,6 +135,14 @@ def test_a_wrong_file_of_keys_is_refused_without_showing_a_key(tmp_path, text):
     assert "short" not in str(refused.value) and "kkk" not in str(refused.value)
 
 
+def test_cores_are_shared_out_unless_the_environment_says_how_many(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert tiers_of(tmp_path, fast={"model": "small"})["fast"].engine.spec["threads"] == 4
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert tiers_of(tmp_path, fast={"model": "small"})["fast"].engine.spec["threads"] == 1
+
+
 def test_clients_see_which_folder_answers_but_not_where_it_lies(tmp_path):
     (tmp_path / "prune/model").mkdir(parents=True)
     tiers = tiers_of(tmp_path)

@@ -115,7 +115,7 @@ def fast_worker(pids):
 
 def test_sigterm_finishes_what_runs_refuses_what_comes_and_exits_0(tmp_path, models):
     with ServeProcess(tmp_path, **models, tiers=["standard"]) as server, ThreadPoolExecutor(1) as pool:
-        body = {**CHAT, "max_tokens": 1500}
+        body = {**CHAT, "max_tokens": 500}
         running = pool.submit(server.client.post, "/v1/chat/completions", json=body)
         wait_for(lambda: 'requests_running{tier="standard"} 1' in server.client.get("/metrics").text)
         workers = server.workers()
