@@ -1,6 +1,7 @@
 """What is trained in each mode, and how it becomes a stock model again."""
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -99,7 +100,10 @@ def with_adapters(student: PreTrainedModel, config: DistillConfig, blocks: Seque
         r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=names, lora_dropout=0.0, bias="none"
     )  # fmt: skip
     try:
-        return get_peft_model(student, adapters)
+        with warnings.catch_warnings():
+            # peft asks transformers for a name that it renamed
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(student, adapters)
     except ValueError as error:  # for example of state-space blocks
         reason = str(error).splitlines()[0][:160]
         raise ConfigError(

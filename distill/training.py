@@ -128,7 +128,7 @@ def training_arguments(
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": 0.1},
-        warmup_steps=config.warmup_steps,
+        warmup_steps=min(config.warmup_steps, config.steps // 2),  # a short phase gets to its peak
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_gradient_norm,
         bf16=dtype == torch.bfloat16,

@@ -124,7 +124,7 @@ class DistillConfig(Section):
     learning_rate: float = Field(default=2e-4, gt=0)
     """Peak; it rises over warmup_steps and falls to a tenth as a cosine."""
     warmup_steps: int = Field(default=10, ge=0)
-    """Updates until the peak."""
+    """Updates until the peak; at most half of a phase."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Of AdamW."""
     max_gradient_norm: float = Field(default=1.0, gt=0)

@@ -67,6 +67,7 @@ def test_optimiser_and_reports_are_the_recipes(tmp_path):
     assert (arguments.weight_decay, arguments.max_grad_norm, arguments.learning_rate) == (0.1, 2.0, 1e-3)
     assert arguments.gradient_accumulation_steps == 4
     assert arguments.report_to == ["tensorboard"]
+    assert arguments.warmup_steps == 3, "half of 7, though 10 are the default"
     assert (arguments.seed, arguments.max_steps, arguments.bf16) == (3, 7, False)
     assert training_arguments(DistillConfig(), tmp_path, 0, **keys).report_to == [], "no telemetry"
 
