@@ -1,8 +1,8 @@
 """What distilling brings back: `python benchmarks/distill_gain.py --suites FOLDER` (hours).
 
-SmolLM2-135M-Instruct is cut by the defaults of `python -m prune`, then healed twice, from the same cut, on
-the same data and by as many operations: distilled (the original's predictions are learnt), and fine-tuned
-(the data's own tokens are, which costs no teacher: it gets as many more steps). All four models then answer
+SmolLM2-135M-Instruct is cut by the default search of `python -m prune`, then healed twice, from the same
+cut, on the same data and by as many operations: distilled (the original's predictions are learnt), and
+fine-tuned (the data's own tokens are, which costs no teacher: it gets as many more steps). All four then answer
 items that neither calibration nor training held: simple families left out (the simple suite is dealt to two
 folds; what one fold is calibrated and trained on is asked in the other), public suites (arc_easy, piqa,
 SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K.
@@ -35,7 +35,7 @@ from fastpath.cli import guarded
 from fastpath.config import Recipe
 from fastpath.env import describe_environment
 from fastpath.errors import UserError
-from fastpath.items.item import Item
+from fastpath.items.item import Item, digest
 from fastpath.models import load_model, load_tokenizer
 from fastpath.plan import read_plan
 from fastpath.recipe_file import load_recipe
@@ -114,7 +114,8 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
         kept = options.out if name == "base" else recipe.out
         key = f"{name}-{fold}" if name == "base" else name
         answer = partial(answers_of, folders[name], families)
-        found[name] = step(kept, f"answers-{key}-{options.items}.json", answer)
+        asked_for = digest(*sorted(families), length=8)
+        found[name] = step(kept, f"answers-{key}-{options.items}-{asked_for}.json", answer)
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
     found["trained"] = {side: read_json(recipe.out / side / "distill" / "phases.json") for side in SIDES}
     return found

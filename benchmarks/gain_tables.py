@@ -32,29 +32,37 @@ def recovered(folds: Mapping[str, Any], side: str) -> list[float]:
     """
     random = np.random.default_rng(0)
     tables = {name: joined(folds, name, "complex") for name in ("base", "cut", side)}
-    means: dict[str, Any] = {name: 0.0 for name in tables}
-    values = dict(means)
-    for family, base in tables["base"].items():
-        num = base.shape[1]
-        picks = random.integers(num, size=(DRAWS, num))
-        for name, table in tables.items():
-            _, nats, tokens = table[family]
-            means[name] = means[name] + nats[picks].sum(1) / tokens[picks].sum(1)
+    sizes = {key.split()[1]: table.shape[1] for key, table in tables["base"].items()}
+    picks = {family: random.integers(num, size=(DRAWS, num)) for family, num in sizes.items()}
+    drawn: dict[str, Any] = dict.fromkeys(tables, 0.0)
+    values: dict[str, Any] = dict.fromkeys(tables, 0.0)
+    for name, table in tables.items():
+        for key, (_, nats, tokens) in table.items():
+            chosen = picks[key.split()[1]]  # an item that both folds are asked is one draw
+            drawn[name] = drawn[name] + nats[chosen].sum(1) / tokens[chosen].sum(1)
             values[name] += nats.sum() / tokens.sum()
-    share = (means["cut"] - means[side]) / (means["cut"] - means["base"])
-    (low,), (high,) = interval_of(share[:, None], freedom=len(tables["base"]))
+    share = (drawn["cut"] - drawn[side]) / (drawn["cut"] - drawn["base"])
+    (low,), (high,) = interval_of(share[:, None], freedom=sum(sizes.values()) - len(sizes))
     value = (values["cut"] - values[side]) / (values["cut"] - values["base"])
     return [round(float(v), 4) for v in (value, low, high)]
 
 
-def simple_change(folds: Mapping[str, Any], side: str, *, families: str = "") -> dict[str, Any]:
-    """Points of accuracy over the base (negative: worse), 90 % interval, and the verdict at 2 points."""
+def simple_change(folds: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Points of accuracy over the base (negative: worse), 90 % interval, and the verdict at 2 points.
+
+    An item that both folds are asked counts once, with the mean of both models' outcomes.
+    """
     base, mine = (joined(folds, name, "simple") for name in ("base", side))
-    groups = {name: (base[name][0], mine[name][0], None) for name in base if families in name}
+    families = sorted({key.split()[1] for key in base})
+
+    def outcomes(table: Mapping[str, np.ndarray], family: str) -> Any:
+        return np.mean([of[0] for key, of in table.items() if key.split()[1] == family], axis=0)
+
+    groups: Any = {family: (outcomes(base, family), outcomes(mine, family), None) for family in families}
     gap = suite_gap(groups)
     verdict = non_inferiority(gap, margin=MARGIN).verdict
     points = [round(-100 * v, 2) for v in (gap.value, gap.high, gap.low)]
-    return {"points": points, "verdict": verdict, "items": sum(len(b) for b, _, _ in groups.values())}
+    return {"points": points, "verdict": verdict, "items": sum(len(of) for of, _, _ in groups.values())}
 
 
 def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:

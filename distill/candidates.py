@@ -12,7 +12,7 @@ import torch
 from distill.checkpoints import read_trained
 from distill.data import Data
 from distill.dev import Dev, dev_items
-from distill.inputs import Chosen, find_teacher, make_job, plan_of, trained_phases
+from distill.inputs import Chosen, check_inputs, find_teacher, inputs_of, make_job, plan_of, trained_phases
 from distill.phases import CANDIDATE
 from distill.training import load_pair, read_metrics, train
 from fastpath.blocks import check_surgery, keep_blocks
@@ -53,6 +53,8 @@ def choose(
     brief = brief_config(config)
     short = recipe.model_copy(update={"distill": brief})
     students = []
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    check_inputs(out / FOLDER, inputs_of(Lineage.read(student), data))
     for number, plan in enumerate(plans):
         folder = out / FOLDER / str(number)
         cut = student if number == 0 else folder / "model"

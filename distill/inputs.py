@@ -56,7 +56,7 @@ def make_job(
     if config.on_policy.steps:
         with_prompts(data)
     digests = lineage.base_weights_sha256, lineage.weights_sha256
-    check_inputs(out, {"teacher": digests[0], "student": digests[1], "data": data.sha256})
+    check_inputs(out, inputs_of(lineage, data))
     one_set = lineage.repair == "none" and lineage.distillation is None
 
     def first_that_fits() -> str:
@@ -77,6 +77,7 @@ def make_job(
             folder=recipe.out / "distill",
         )
         del original  # it may be loaded again, to teach
+        check_disjoint(data, lineage, recipe)  # what it wrote too
     if config.teacher != "live":
         kept = keep_predictions(
             data, config, tokenizer, teacher, student, mode=mode, keep=lineage.keep, weights=digests[0],
@@ -144,6 +145,12 @@ def check_vocabularies(student: Path, teacher: Path, *, trust: bool) -> None:
             f"{student}: another vocabulary than the teacher's {teacher} ({len(ours)} and {len(theirs)} "
             "tokens): their predictions cannot be compared; take the tokenizer files of the teacher"
         )
+
+
+def inputs_of(student: Lineage, data: Data) -> dict[str, str]:
+    """Digests of all that work of this stage depends on."""
+    digests = student.base_weights_sha256, student.weights_sha256
+    return {"teacher": digests[0], "student": digests[1], "data": data.sha256}
 
 
 def check_inputs(folder: Path, used: dict[str, str]) -> None:

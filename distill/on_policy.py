@@ -68,6 +68,7 @@ class Writer:
                 **left_padded(prompts, self.pad, model.device),
                 generation_config=GenerationConfig(
                     max_new_tokens=self.config.new_tokens, do_sample=False, stop_strings=[STOP],
+                    repetition_penalty=1.0, no_repeat_ngram_size=0,  # not the model's own defaults
                     eos_token_id=ends, pad_token_id=self.pad,
                 ),
                 logits_processor=self._sampling(model, streams),

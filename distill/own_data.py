@@ -1,5 +1,6 @@
 """The user's own training data: rows of text, chats or prompts with completions, of a file or a dataset."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from fastpath.errors import ConfigError
 from fastpath.jsonl import read_jsonl
 from fastpath.quiet import quiet
 
+log = logging.getLogger("fastpath")
 FORMS: dict[str, tuple[str, ...]] = {
     "chat": ("messages",),
     "completion": ("prompt", "completion"),
@@ -41,6 +43,8 @@ class Row:
             return tuple(m["content"] for m in self.data["messages"] if m["role"] == "user")
         if self.form == "text":
             return (self.data["text"],)
+        if self.form == "own":
+            return (self.data["text"][self.data["start"] :],)
         prompt, answer = (self.data[key] for key in FORMS[self.form])
         return prompt, f"{prompt.rstrip()} {answer.lstrip()}"
 
@@ -91,6 +95,7 @@ def _dataset(source: str, split: str, subset: str | None, revision: str) -> Any:
     from huggingface_hub import constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
+    log.info("reading the dataset %s (subset %s, split %s, %s)", source, subset or "default", split, revision)
     local = Path(source).expanduser()
     path = str(local) if local.is_dir() else source
     try:

@@ -39,6 +39,8 @@ def write_answers(
             generation_config=GenerationConfig(
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
                 stop_strings=None if raw else [f"\n{NEXT}"],
                 eos_token_id=end,
                 pad_token_id=pad,

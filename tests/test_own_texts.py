@@ -6,6 +6,7 @@ from tiny import byte_tokenizer, tiny_llama
 
 import distill.own_texts
 from distill.examples import row_examples
+from distill.own_data import Row
 from distill.own_texts import frame, own_texts
 from distill.self_data import Sampler
 from fastpath.errors import UserError
@@ -75,3 +76,8 @@ def test_a_tokenizer_that_cannot_begin_is_one_clear_line():
     made.bos_token = made.eos_token = None
     with pytest.raises(UserError, match=r"distill.own_texts: .* no token to begin with; 0 works"):
         frame(made)
+
+
+def test_what_was_written_is_checked_against_what_is_evaluated():
+    (text,) = Row("here", "own", {"text": "<user>Why?", "start": 6}).texts
+    assert text == "Why?"
