@@ -2,7 +2,7 @@
 
 SmolLM2-135M-Instruct is cut by the default search of `python -m prune`, then healed twice, from the same
 cut, on the same data and by as many operations: distilled (the original's predictions are learnt), and
-fine-tuned (the data's own tokens are, which costs no teacher: it gets as many more steps). All four then answer
+fine-tuned (the data's own tokens are; without a teacher it gets as many more steps). All four then answer
 items that neither calibration nor training held: simple families left out (the simple suite is dealt to two
 folds; what one fold is calibrated and trained on is asked in the other), public suites (arc_easy, piqa,
 SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K.
