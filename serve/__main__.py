@@ -14,7 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m serve", description="Serve a recipe's tiers behind one OpenAI-compatible endpoint."
     )
-    parser.add_argument("--config", required=True, help="recipe file, for example configs/serve.yaml")
+    parser.add_argument("--config", required=True, help="recipe file, for example configs/quickstart.yaml")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for example serve.port=9000 serve.tiers=[standard]"
     )

@@ -177,7 +177,9 @@ class ChatRequest(Request):
 
     def prompt_bytes(self) -> int:
         """Size of what the model would read."""
-        return sum(len(message.model_dump_json()) for message in [*self.messages, *(self.tools or ())])
+        return sum(
+            len(message.model_dump_json().encode()) for message in [*self.messages, *(self.tools or ())]
+        )
 
 
 class CompletionRequest(Request):

@@ -48,11 +48,20 @@ class Caller:
     def _burst(self) -> float:
         return max(1.0, BURST_SECONDS * (self.per_second or 0.0))
 
+    def may_use(self, tier: str) -> bool:
+        """Whether the tier is within this caller's ceiling."""
+        return tier in self._allowed
+
+    @property
+    def _allowed(self) -> tuple[str, ...]:
+        return TIERS[: TIERS.index(self.tier) + 1]
+
     def check_tier(self, tier: str) -> None:
         """Raise TierForbidden if the tier is above this caller's ceiling."""
-        allowed = TIERS[: TIERS.index(self.tier) + 1]
-        if tier not in allowed:
-            raise TierForbidden(f"this key may use {', '.join(allowed)}, not {tier}", param="service_tier")
+        if not self.may_use(tier):
+            raise TierForbidden(
+                f"this key may use {', '.join(self._allowed)}, not {tier}", param="service_tier"
+            )
 
     def count(self) -> None:
         """Count one request; raise RateLimited if the caller's rate is used up (a token bucket)."""

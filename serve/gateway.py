@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,7 +18,7 @@ from serve import api
 from serve.auth import Caller, Keyring
 from serve.bodies import read_body
 from serve.errors import ApiError, BadRequest
-from serve.health import ready
+from serve.health import Readiness
 from serve.listing import listing, one_model
 from serve.metrics import Metrics
 from serve.openapi import describe
@@ -47,7 +47,10 @@ class Gateway:
     gaps: dict[str, Any]
     """Tier -> what the run's evaluation measured of its model."""
     metrics: Metrics
+    readiness: Readiness = field(default_factory=Readiness)
     is_draining: bool = False
+    _answering: int = 0
+    """Requests whose response has not begun; between two tiers they are in no queue."""
 
     def drain(self) -> None:
         """Take no new requests."""
@@ -58,7 +61,9 @@ class Gateway:
     @property
     def is_idle(self) -> bool:
         """Whether no request runs or waits."""
-        return all(not tier.queue.running and not tier.queue.depth for tier in self.tiers.values())
+        return not self._answering and all(
+            not tier.queue.running and not tier.queue.depth for tier in self.tiers.values()
+        )
 
     async def chat(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
@@ -84,8 +89,8 @@ class Gateway:
         return JSONResponse({"status": "draining" if self.is_draining else "ok"})
 
     async def ready(self, request: Request) -> Response:
-        """GET /ready: each engine has just written a token."""
-        states = await ready(list(self.tiers.values()))
+        """GET /ready: each engine has written a token within the last second."""
+        states = await self.readiness.states(list(self.tiers.values()))
         is_ready = all(state == "ok" for state in states.values()) and not self.is_draining
         return JSONResponse({"ready": is_ready, "tiers": states}, status_code=200 if is_ready else 503)
 
@@ -114,6 +119,7 @@ class Gateway:
 
     async def _answer(self, request: Request, kind: type[api.Request]) -> Response:
         tier = None
+        self._answering += 1
         try:
             caller = self._caller(request)
             caller.count()
@@ -126,7 +132,7 @@ class Gateway:
             seconds = deadline_seconds(request.headers)
             work = work_of(asked)
             session = Session(work, [tier, *stand_ins], self.metrics, deadline_seconds=seconds)
-            answer = respond(session, asked, self.model, self._review(work, asked))
+            answer = respond(session, asked, self.model, self._review(session, work, asked, caller))
             response = await _until_gone(request, answer)
             tier = session.tier
             response.headers["x-service-tier-served"] = tier.name
@@ -134,6 +140,8 @@ class Gateway:
             if tier:
                 self.metrics.rejections.labels(tier.name, error.code).inc()
             response = _problem(error)
+        finally:
+            self._answering -= 1
         if tier:
             self.metrics.requests.labels(tier.name, response.status_code).inc()
         return response
@@ -150,20 +158,27 @@ class Gateway:
             return []
         return [standard]
 
-    def _review(self, work: Work, asked: api.Request) -> Review:
+    def _review(self, first: Session, work: Work, asked: api.Request, caller: Caller) -> Review:
         """The policy on calls of tools, for a reply to this request."""
 
         async def confirm() -> Reply:
             again = replace(work, temperature=0.0)
-            session = Session(again, [self.tiers["standard"]], self.metrics, deadline_seconds=None)
+            session = Session(
+                again,
+                [self.tiers["standard"]],
+                self.metrics,
+                deadline_seconds=first.remaining_seconds,
+                is_admitted=True,
+            )
             async with aclosing(session.pieces()) as pieces:
                 return read_reply([piece async for piece in pieces], asked.tool_names())
 
         async def review(reply: Reply, tier: str) -> Reply:
             if tier != "fast":
                 return reply
+            asker = confirm if caller.may_use("standard") else None
             reversible = reversible_names(asked.callable_tools(), self.config.reversible_tools)
-            return await apply_policy(reply, self.config.policy, reversible, confirm)
+            return await apply_policy(reply, self.config.policy, reversible, asker)
 
         return review
 

@@ -1,6 +1,7 @@
 """Whether every engine really answers."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from serve.api import CompletionRequest
@@ -10,7 +11,28 @@ from serve.session import work_of
 from serve.tiers import Tier
 
 PROBE_SECONDS = 10.0
+FRESH_SECONDS = 1.0  # so long a result is told again: without a key nobody can keep the engines busy
 PROBE = work_of(CompletionRequest(model="any", prompt="ready?", max_tokens=1, temperature=0))
+
+
+class Readiness:
+    """One probe at a time, whoever asks however often."""
+
+    def __init__(self) -> None:
+        self._probe: asyncio.Task[dict[str, str]] | None = None
+        self._ended = 0.0
+
+    async def states(self, tiers: Sequence[Tier]) -> dict[str, str]:
+        """What `ready` says, or said within the last FRESH_SECONDS."""
+        if self._probe is None or (self._probe.done() and time.monotonic() > self._ended + FRESH_SECONDS):
+            self._probe = asyncio.create_task(self._run(tiers))
+        return await asyncio.shield(self._probe)
+
+    async def _run(self, tiers: Sequence[Tier]) -> dict[str, str]:
+        try:
+            return await ready(tiers)
+        finally:
+            self._ended = time.monotonic()
 
 
 async def ready(tiers: Sequence[Tier]) -> dict[str, str]:

@@ -26,6 +26,7 @@ FIRST_PORT = 8001
 CHUNK_TOKENS = 512  # of one prompt in a step of vLLM: what keeps short prompts from waiting behind long ones
 IMAGE = "vllm/vllm-openai:v0.32.0"
 SPECULATIVE_TOKENS = 4
+TOOLS_NOTE = "# Calls of tools need --enable-auto-tool-choice and the model's --tool-call-parser."
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ def vllm_files(engines: list[Deployment]) -> dict[str, str]:
     lines = [
         "#!/bin/sh",
         "# One engine a line; give each its GPU with CUDA_VISIBLE_DEVICES.",
+        TOOLS_NOTE,
         "trap 'kill 0' EXIT",
     ]
-    lines += [f"{shlex.join(vllm_arguments(engine))} &" for engine in engines]
+    local = ["--host", "127.0.0.1"]  # engines ask for no key
+    lines += [f"{shlex.join([*vllm_arguments(engine), *local])} &" for engine in engines]
     return {"engines.sh": "\n".join([*lines, "wait", ""])}
 
 
@@ -124,7 +127,8 @@ def compose_files(engines: list[Deployment]) -> dict[str, str]:
             "restart": "unless-stopped",
             "deploy": {"resources": {"reservations": {"devices": [gpu]}}},
         }
-    return {"compose.yaml": yaml.safe_dump({"services": services}, sort_keys=False)}
+    text = yaml.safe_dump({"services": services}, sort_keys=False)
+    return {"compose.yaml": f"{TOOLS_NOTE}\n{text}"}
 
 
 def _draft(engine: Deployment) -> set[str]:

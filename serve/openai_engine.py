@@ -12,6 +12,7 @@ from fastpath.config_serve import TierConfig
 from fastpath.errors import ModelError
 from serve.engine import Job, Piece
 from serve.errors import ApiError, BadRequest, EngineDown, QueueFull
+from serve.tools import written_calls
 
 KEY_VARIABLE = "FASTPATH_ENGINE_KEY"
 CONNECT_SECONDS = 5.0
@@ -125,6 +126,7 @@ class OpenAIEngine:
     async def _read(self, response: httpx.Response, pieces: asyncio.Queue[Piece | ApiError]) -> None:
         reason = None
         usage: dict[str, Any] = {}
+        calls: list[dict[str, Any]] = []
         async for line in response.aiter_lines():
             if not line.startswith("data:") or line.endswith("[DONE]"):
                 continue
@@ -134,11 +136,15 @@ class OpenAIEngine:
             usage = chunk.get("usage") or usage
             for choice in chunk["choices"]:
                 text = choice["delta"].get("content") if "delta" in choice else choice["text"]
+                calls += choice.get("delta", {}).get("tool_calls") or []
                 reason = choice.get("finish_reason") or reason
                 if text:
                     pieces.put_nowait(Piece(text))
         if reason is None:
             raise EngineDown(f"the engine of {self.name} hung up")
+        if calls:
+            pieces.put_nowait(Piece(written_calls(calls)))
+            reason = "stop" if reason == "tool_calls" else reason  # that is said of calls that go out
         details = usage.get("prompt_tokens_details") or {}
         counts = {
             "prompt_tokens": usage.get("prompt_tokens", 0),

@@ -32,12 +32,13 @@ def read_reply(parts: Collection[Piece], names: Collection[str]) -> Reply:
 
 
 async def apply_policy(
-    reply: Reply, policy: str, reversible: Collection[str], confirm: Callable[[], Awaitable[Reply]]
+    reply: Reply, policy: str, reversible: Collection[str], confirm: Callable[[], Awaitable[Reply]] | None
 ) -> Reply:
-    """The fast tier's reply as it may go out; `confirm` asks the standard tier the same.
+    """The fast tier's reply as it may go out; `confirm` asks the standard tier the same, if it may be asked.
 
     annotate marks calls that cannot be taken back as proposed. gate has standard decide: the same calls are
-    confirmed, with any others nothing is called, and the answer says what each tier would have done.
+    confirmed, with any others nothing is called, and the answer says what each tier would have done; nor is
+    anything called that nobody may confirm.
     """
     serious = [call for call in reply.calls if call["function"]["name"] not in reversible]
     if policy == "off" or not serious:
@@ -45,6 +46,9 @@ async def apply_policy(
     if policy == "annotate":
         marked = [{**call, "status": "proposed"} if call in serious else call for call in reply.calls]
         return Reply(reply.text, marked, reply.last, {"policy": policy, "verdict": "proposed"})
+    if confirm is None:
+        words = "Nothing was called: this key may not use the standard tier, which would have to confirm it."
+        return _stopped(reply, words, {"policy": policy, "verdict": "unconfirmed", "proposed": reply.calls})
     other = await confirm()
     note = {"policy": policy, "confirmation_tokens": other.last.prompt_tokens + other.last.new_tokens}
     if same_calls(reply.calls, other.calls):
@@ -52,5 +56,8 @@ async def apply_policy(
         return Reply(reply.text, confirmed, reply.last, {**note, "verdict": "confirmed"})
     stopped = {"verdict": "disagreed", "proposed": reply.calls, "standard": other.calls}
     words = "Nothing was called: the fast and the standard tier do not agree on it."
-    text = f"{reply.text}\n\n{words}" if reply.text else words
-    return Reply(text, [], reply.last, {**note, **stopped})
+    return _stopped(reply, words, {**note, **stopped})
+
+
+def _stopped(reply: Reply, words: str, note: dict[str, Any]) -> Reply:
+    return Reply(f"{reply.text}\n\n{words}" if reply.text else words, [], reply.last, note)

@@ -42,12 +42,15 @@ class TierQueue:
         return self._mean_seconds * (self.depth + 1) / self.config.running
 
     @asynccontextmanager
-    async def place(self, tokens: int) -> AsyncIterator[None]:
+    async def place(self, tokens: int, *, is_admitted: bool = False) -> AsyncIterator[None]:
         """Hold a running place inside the block, waiting for it first.
 
-        `tokens`: prompt and answer, estimated. Raises QueueFull or Draining at once; who is cancelled
+        `tokens`: prompt and answer, estimated. `is_admitted`: it belongs to a request that was taken before,
+        and draining does not refuse it. Raises QueueFull or Draining at once; who is cancelled
         while waiting leaves the queue.
         """
+        if self.is_draining and not is_admitted:
+            raise Draining("the server is stopping", retry_seconds=5.0)
         await self._enter(tokens)
         start = time.monotonic()
         try:
@@ -57,8 +60,6 @@ class TierQueue:
             self._leave()
 
     async def _enter(self, tokens: int) -> None:
-        if self.is_draining:
-            raise Draining("the server is stopping", retry_seconds=5.0)
         if self.running < self.config.running:  # then nobody waits
             self.running += 1
             return

@@ -90,13 +90,14 @@ async def serve(recipe: Recipe, config: ServeConfig) -> None:
 
 @contextlib.contextmanager
 def listening(config: ServeConfig) -> Any:
-    """The bound socket: a port that is taken is found before models are loaded. Raises ConfigError."""
+    """The listening socket: a port that is taken is found before models are loaded. Raises ConfigError."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     door = socket.socket(family)
     try:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             door.bind((config.host, config.port))
+            door.listen()  # two sockets may be bound with SO_REUSEADDR, but only one listens
         except OSError as error:
             raise ConfigError(
                 f"serve.port: cannot listen on {config.host}:{config.port}: {error.strerror}"

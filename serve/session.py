@@ -71,9 +71,15 @@ class Session:
     """The work of one request in a task of its own, which ends when the session is closed."""
 
     def __init__(
-        self, work: Work, tiers: Sequence[Tier], metrics: Metrics, *, deadline_seconds: float | None
+        self,
+        work: Work,
+        tiers: Sequence[Tier],
+        metrics: Metrics,
+        *,
+        deadline_seconds: float | None,
+        is_admitted: bool = False,
     ) -> None:
-        """`tiers`: the one asked for, then those that may stand in for it."""
+        """`tiers`: the one asked for, then those that may stand in for it. `is_admitted`: as in queues.py."""
         self.id = uuid.uuid4().hex
         self.tier = tiers[0]
         """The tier that answers; settled once the first piece is there."""
@@ -82,10 +88,16 @@ class Session:
         self._metrics = metrics
         self._arrival = time.monotonic()
         self._has_begun = False
+        self._is_admitted = is_admitted
         limit = self.tier.config.deadline_seconds
         self._seconds = limit if deadline_seconds is None else min(limit, deadline_seconds)
         self._pieces: asyncio.Queue[Piece | ApiError] = asyncio.Queue()
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def remaining_seconds(self) -> float:
+        """Time until the deadline."""
+        return max(0.0, self._arrival + self._seconds - time.monotonic())
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """The answer. Raises ApiError."""
@@ -128,7 +140,7 @@ class Session:
 
     async def _answer(self, tier: Tier) -> None:
         self.tier = tier
-        async with tier.queue.place(self._work.tokens(tier)):
+        async with tier.queue.place(self._work.tokens(tier), is_admitted=self._is_admitted):
             self._metrics.queue_time.labels(tier.name).observe(time.monotonic() - self._arrival)
             job = self._work.job(tier)
             tier.engine.submit(job)

@@ -91,9 +91,10 @@ def spec_of(
 ) -> dict[str, Any]:
     """What a worker process needs to know."""
     tiers = {name: getattr(config, name) for name in names}
+    revision = recipe.model.revision if model == recipe.model.name else "main"  # of that model alone
     return {
         "name": model,
-        "model": recipe.model.model_dump(),
+        "model": {**recipe.model.model_dump(), "revision": revision},
         "threads": threads,
         "nice": NICE * min(TIERS.index(name) for name in names),
         "tiers": {

@@ -3,13 +3,14 @@
 import json
 import re
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from serve.api import Tool
 
 # As Hermes, Qwen and SmolLM write calls: a JSON object of name and arguments between these marks.
 CALL = re.compile(r"<tool_call>\s*(\{.*?\})\s*</tool_call>", re.DOTALL)
+ESCAPED = r"\u003c"  # < in a JSON string
 
 Call = dict[str, Any]
 
@@ -27,6 +28,25 @@ def split_calls(text: str, names: Collection[str]) -> tuple[str, list[Call]]:
 
     rest = CALL.sub(take, text)
     return (rest.strip() if calls else text), calls
+
+
+def written_calls(deltas: Iterable[dict[str, Any]]) -> str:
+    """Calls that a server has told from the text and streamed in parts, as a model writes them.
+
+    `deltas`: OpenAI's `tool_calls` of the chunks, in order; those of one call have its index.
+    """
+    names: dict[int, str] = {}
+    arguments: dict[int, str] = {}
+    for delta in deltas:
+        index, part = delta.get("index", 0), delta.get("function") or {}
+        names[index] = names.get(index, "") + (part.get("name") or "")
+        arguments[index] = arguments.get(index, "") + (part.get("arguments") or "")
+    written = [
+        f'{{"name": {json.dumps(name)}, "arguments": {arguments[index] or "{}"}}}'
+        for index, name in names.items()
+    ]
+    # In JSON a < can only be part of a string; there it may not look like a mark.
+    return "".join(f"<tool_call>{call.replace('<', ESCAPED)}</tool_call>" for call in written)
 
 
 def _call(text: str, names: Collection[str]) -> Call | None:

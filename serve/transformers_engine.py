@@ -44,13 +44,14 @@ class TransformersEngine:
             sys.executable,
             "-m",
             "serve.worker",
-            json.dumps(self._spec),
+            self.name,  # all that ps shows: the spec holds prompts, and may be long
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
             env={**os.environ, "OMP_NUM_THREADS": str(self._spec["threads"])},
             start_new_session=True,  # Ctrl-C is for the gateway, which drains
         )
+        self._write(self._spec)
         first = await _read(self._process)
         if first is None:
             code = await self._process.wait()

@@ -1,7 +1,8 @@
-"""python -m serve.worker SPEC: one model in a process of its own; JSON lines in (stdin) and out (stdout).
+"""python -m serve.worker NAME: one model in a process of its own; JSON lines in (stdin) and out (stdout).
 
-In: {"op": "submit", "id", ...job} and {"op": "cancel", "id"}. Out: {"event": "ready", ...facts} once, or
-{"event": "refused", "message"}; then of each request {"event": "text"}s and one "done" or "error".
+In: first what to load (tiers.spec_of), then {"op": "submit", "id", ...job} and {"op": "cancel", "id"}.
+Out: {"event": "ready", ...facts} once, or {"event": "refused", "message"}; then of each request
+{"event": "text"}s and one "done" or "error".
 The end of stdin ends the process.
 """
 
@@ -142,8 +143,16 @@ def _die(reason: str) -> None:
     os._exit(1)
 
 
-async def serve(spec: Event, send: Callable[[Event], None]) -> None:
-    """Load the model, then answer until stdin ends."""
+async def serve(send: Callable[[Event], None]) -> None:
+    """Load the model that the first line names, then answer until stdin ends."""
+    reader = asyncio.StreamReader(limit=LINE_BYTES)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    first = await reader.readline()
+    if not first:  # the gateway is gone
+        os._exit(0)
+    spec = json.loads(first)
     os.nice(spec["nice"])
     try:
         model = BatchedModel(spec)
@@ -153,10 +162,6 @@ async def serve(spec: Event, send: Callable[[Event], None]) -> None:
         os._exit(2)
     worker = Worker(model, send)
     send({"event": "ready", **model.facts()})
-    reader = asyncio.StreamReader(limit=LINE_BYTES)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
-    )
     while line := await reader.readline():
         worker.handle(json.loads(line))
     os._exit(0)
@@ -175,7 +180,7 @@ def main() -> None:
         except BrokenPipeError:  # nobody is there to read
             os._exit(0)
 
-    asyncio.run(serve(json.loads(sys.argv[1]), send))
+    asyncio.run(serve(send))
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ import pytest
 import yaml
 from serving import ScriptedEngine
 
+from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError
 from fastpath.recipe_file import build_recipe
+from serve.api import ChatRequest
 from serve.auth import load_keys
 from serve.listing import measured_gaps
+from serve.run import listening
 from serve.tiers import build_tiers, served_name
 
 
@@ -147,3 +150,33 @@ def test_clients_see_which_folder_answers_but_not_where_it_lies(tmp_path):
     (tmp_path / "prune/model").mkdir(parents=True)
     tiers = tiers_of(tmp_path)
     assert (tiers["fast"].shown_model, tiers["standard"].shown_model) == ("prune/model", "folder/tiny")
+
+
+def test_the_revision_is_that_of_the_recipes_model_alone(tmp_path):
+    made = build_recipe(
+        {
+            "out": str(tmp_path),
+            "model": {"name": "a/b", "revision": "v2"},
+            "serve": {"fast": {"model": "c/d"}},
+        }
+    )
+    tiers = build_tiers(made, made.serve, ScriptedEngine)
+    assert tiers["standard"].engine.spec["model"]["revision"] == "v2"
+    assert tiers["fast"].engine.spec["model"]["revision"] == "main"
+
+
+def test_a_port_is_taken_as_soon_as_another_server_loads_its_models(tmp_path):
+    with listening(ServeConfig(port=0)) as door:
+        port = door.getsockname()[1]
+        with (
+            pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"),
+            listening(ServeConfig(port=port)),
+        ):
+            pass
+
+
+def test_sizes_of_chats_are_bytes():
+    sizes = [
+        ChatRequest(model="m", messages=[{"role": "user", "content": text}]).prompt_bytes() for text in "aß"
+    ]
+    assert sizes[1] == sizes[0] + 1

@@ -14,7 +14,7 @@ from serve import launch
 
 # `vllm serve --help` of 0.32 (research/serving.md, 1.2).
 VLLM_FLAGS = {
-    "--served-model-name", "--port", "--max-num-queued-reqs", "--enable-prompt-tokens-details",
+    "--served-model-name", "--host", "--port", "--max-num-queued-reqs", "--enable-prompt-tokens-details",
     "--max-model-len", "--max-num-seqs", "--long-prefill-token-threshold", "--enable-prefix-caching",
     "--no-enable-prefix-caching", "--scheduling-policy", "--speculative-config",
 }  # fmt: skip
@@ -38,6 +38,7 @@ def test_vllm_gets_an_engine_for_fast_and_one_for_the_others_in_order_of_tier(mo
     assert fast[2] == str(tmp_path / "run/prune/model") and full[2] == "Org/Model"
     for command in (fast, full):
         assert {word for word in command if word.startswith("--")} <= VLLM_FLAGS
+        assert command[command.index("--host") + 1] == "127.0.0.1"
         assert command[command.index("--long-prefill-token-threshold") + 1] == "512"
     assert "priority" in full and "priority" not in fast
     assert full[full.index("--max-num-seqs") + 1] == "10"

@@ -1,6 +1,7 @@
 """An OpenAI-compatible URL as an engine: here another gateway of ours."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from fastpath.errors import ModelError
 from serve.health import PROBE
 from serve.openai_engine import OpenAIEngine
 from serve.tiers import Tier
+from serve.tools import split_calls, written_calls
 
 
 @pytest.fixture
@@ -88,3 +90,44 @@ def test_a_url_without_the_model_is_refused_at_start(upstream):
         engine = OpenAIEngine("fast", TierConfig(url=url, model="other"))
         with pytest.raises(ModelError, match=words):
             asyncio.run(engine.start())
+
+
+PAY = {"type": "function", "function": {"name": "pay", "parameters": {"type": "object"}}}
+
+
+def test_calls_of_tools_pass_through_and_their_text_comes_first(tmp_path, upstream):
+    arguments = {"to": "</tool_call>", "sum": 3}
+    written = json.dumps({"name": "pay", "arguments": arguments}).replace("<", r"\u003c")
+    for stream in (False, True):
+        upstream[0].tiers["standard"].engine.words = [f"Now. <tool_call>{written}</tool_call>"]
+        with running(behind(tmp_path, upstream[1])) as client:
+            response = ask(client, tools=[PAY], max_tokens=1, stream=stream)
+        if stream:
+            assert '"finish_reason": "tool_calls"' in response.text and '"name": "pay"' in response.text
+            continue
+        (choice,) = response.json()["choices"]
+        (call,) = choice["message"]["tool_calls"]
+        assert choice["message"]["content"] == "Now." and choice["finish_reason"] == "tool_calls"
+        assert json.loads(call["function"]["arguments"]) == arguments
+
+
+def test_a_call_streamed_in_parts_is_put_together_and_a_broken_one_stays_text():
+    parts = [
+        {"index": 0, "function": {"name": "pay", "arguments": ""}},
+        {"index": 1, "function": {"name": "pay"}},
+        {"index": 0, "function": {"arguments": '{"a"'}},
+        {"index": 0, "function": {"arguments": ": 1}"}},
+    ]
+    text, calls = split_calls(written_calls(parts), {"pay"})
+    assert text == "" and [call["function"]["arguments"] for call in calls] == ['{"a": 1}', "{}"]
+    text, calls = split_calls(written_calls(parts[:1] + parts[2:3]), {"pay"})
+    assert calls == [] and '{"a"' in text
+
+
+def test_a_stopped_call_of_a_url_engine_does_not_end_with_tool_calls(tmp_path, upstream):
+    gateway = scripted_gateway(tmp_path, policy="gate", fast={"url": f"{upstream[1]}/v1", "model": "tiny"})
+    upstream[0].tiers["standard"].engine.words = ['<tool_call>{"name": "pay"}</tool_call>']
+    with running(gateway) as client:
+        answer = ask(client, tools=[PAY], max_tokens=1, mode="fast").json()
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["fastpath"]["verdict"] == "disagreed"

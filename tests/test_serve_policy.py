@@ -1,10 +1,12 @@
 """Calls of tools: told from text, and confirmed by standard where they cannot be taken back."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
-from serving import CHAT, running, scripted_gateway
+from serving import CHAT, running, scripted_gateway, wait_for
 
 from serve.api import Tool
 from serve.tools import reversible_names, same_calls, split_calls
@@ -131,3 +133,44 @@ def test_annotations_are_for_the_gateway_not_for_the_model(tmp_path):
     with running(gateway) as client:
         client.post("/v1/chat/completions", json={**CHAT, "tools": [READ], "max_tokens": 1})
     assert "annotations" not in json.dumps(jobs[0].tools)
+
+
+def gated(tmp_path, **changes):
+    gateway = scripted_gateway(tmp_path, policy="gate", **changes)
+    gateway.tiers["fast"].engine.words = [call("pay")]
+    gateway.tiers["standard"].engine.words = [call("pay")]
+    return gateway
+
+
+def pay(client, **headers):
+    asked = {**CHAT, "tools": [PAY], "max_tokens": 1, "mode": "fast"}
+    return client.post("/v1/chat/completions", json=asked, headers=headers)
+
+
+def test_a_confirmation_has_the_time_that_the_request_has_left(tmp_path):
+    gateway = gated(tmp_path)
+    gateway.tiers["standard"].engine.delay = 5.0
+    with running(gateway) as client:
+        start = time.monotonic()
+        assert pay(client, **{"x-request-deadline-ms": "500"}).status_code == 504
+        assert time.monotonic() - start < 3
+
+
+def test_draining_does_not_refuse_the_confirmation_of_a_request_that_runs(tmp_path):
+    gateway = gated(tmp_path)
+    gateway.tiers["fast"].engine.delay = 0.3
+    with running(gateway) as client, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(pay, client)
+        wait_for(lambda: gateway.tiers["fast"].queue.running)
+        gateway.drain()
+        assert answer.result().json()["fastpath"]["verdict"] == "confirmed"
+        assert gateway.is_idle
+
+
+def test_a_key_that_may_not_use_standard_cannot_have_it_confirm(tmp_path):
+    gateway = gated(tmp_path, keys=[{"key": "f" * 20, "name": "f", "tier": "fast"}])
+    with running(gateway) as client:
+        answer = pay(client, authorization="Bearer " + "f" * 20).json()
+    assert answer["fastpath"]["verdict"] == "unconfirmed" and answer["fastpath"]["proposed"]
+    assert not answer["choices"][0]["message"].get("tool_calls")
+    assert gateway.tiers["standard"].engine.words

@@ -1,5 +1,6 @@
 """`python -m serve` on tiny models: OpenAI's client, and what happens when things die."""
 
+import json
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -152,3 +153,11 @@ def test_a_port_that_is_taken_is_refused_before_models_are_loaded(tmp_path, mode
     with ServeProcess(tmp_path, **models, port=port) as second:
         assert second.process.wait(30) == 2
     assert f"cannot listen on 127.0.0.1:{port}" in second.errors.read_text()
+
+
+def test_a_warm_prompt_longer_than_a_command_line_reaches_the_engine(tmp_path, models):
+    warm = tmp_path / "warm.jsonl"
+    warm.write_text(json.dumps({"prompt": "x" * 200_000}) + "\n")
+    with ServeProcess(tmp_path, **models, tiers=["standard"], warm=str(warm)) as server:
+        assert server.process.wait(30) == 2
+    assert "the model takes fewer" in server.errors.read_text()
