@@ -130,6 +130,7 @@ def test_sigterm_finishes_what_runs_refuses_what_comes_and_exits_0(tmp_path, mod
         assert "Traceback" not in server.errors.read_text()
 
 
+@pytest.mark.slow
 def test_engines_end_with_a_gateway_that_is_killed(tmp_path, models):
     with ServeProcess(tmp_path, **models, tiers=["standard"]) as server:
         workers = server.workers()
@@ -138,6 +139,7 @@ def test_engines_end_with_a_gateway_that_is_killed(tmp_path, models):
         wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
 
 
+@pytest.mark.slow
 def test_a_corrupt_model_is_refused_by_name(tmp_path, models):
     broken = write_tiny(tmp_path / "broken", depth=2)
     weights = broken / "model.safetensors"
