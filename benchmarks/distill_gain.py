@@ -108,7 +108,7 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
     recipe, families = recipe_of(options, drop, fold), asked(fold, options)
     folders = {"base": locate(MODEL).folder, "cut": prune.run.run(recipe) / "model"}
     found: dict[str, Any] = {}
-    for name in ("base", "cut", *SIDES):
+    for name in ("base", "cut", *options.sides):
         if name in SIDES:
             folders[name] = heal(recipe, name)
         kept = options.out if name == "base" else recipe.out
@@ -117,7 +117,9 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
         asked_for = digest(*sorted(families), length=8)
         found[name] = step(kept, f"answers-{key}-{options.items}-{asked_for}.json", answer)
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
-    found["trained"] = {side: read_json(recipe.out / side / "distill" / "phases.json") for side in SIDES}
+    found["trained"] = {
+        side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides
+    }
     return found
 
 
@@ -126,6 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--drops", type=int, nargs="+", default=[6, 9])
     parser.add_argument("--folds", nargs="+", default=list(ENGLISH.folds), choices=list(ENGLISH.folds))
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--steps", type=int, default=400, help="updates of the distilled side")
     parser.add_argument("--items", type=int, default=300, help="items of a family (GSM8K: half)")
     parser.add_argument("--suites", type=Path, default=Path(os.environ.get("FASTPATH_SUITES", "suites")))

@@ -83,10 +83,11 @@ def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Print a table for each number of dropped blocks; the facts, the first size's in front."""
+    """Print a table for each number of dropped blocks, of the sides there are; the first size's in front."""
     facts: dict[str, Any] = {"drops": {}}
     for drop, folds in found.items():
-        rows = facts["drops"][str(drop)] = {model: summary(folds, model) for model in MODELS}
+        models = [model for model in MODELS if all(model in of for of in folds.values())]
+        rows = facts["drops"][str(drop)] = {model: summary(folds, model) for model in models}
         print(f"\n{drop} blocks dropped   simple   over base, 90 %: points      at 2 points   steps right"
               "   complex nats   recovered, 95 %")  # fmt: skip
         for model, row in rows.items():
@@ -99,13 +100,14 @@ def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
                 f"{row['step_accuracy']:11.3f}{row['complex_nats_per_token']:15.3f}   {share}"
             )
         print(f"{'':16}simple items {rows['cut']['simple_over_base']['items']}; by family, "
-              + "/".join(MODELS) + ":")  # fmt: skip
+              + "/".join(models) + ":")  # fmt: skip
         for family in rows["base"]["families"]:
-            print(f"{'':18}{family:20}" + " ".join(f"{rows[m]['families'][family]:.3f}" for m in MODELS))
+            print(f"{'':18}{family:20}" + " ".join(f"{rows[m]['families'][family]:.3f}" for m in models))
     first = next(iter(facts["drops"].values()))
-    return {
-        "complex_nats_recovered": first["distilled"]["complex_nats_recovered"][0],
-        "simple_accuracy_change_points": first["distilled"]["simple_over_base"]["points"][0],
-        "sft_complex_nats_recovered": first["fine_tuned"]["complex_nats_recovered"][0],
-        **facts,
-    }
+    told = {}
+    if "distilled" in first:
+        told["complex_nats_recovered"] = first["distilled"]["complex_nats_recovered"][0]
+        told["simple_accuracy_change_points"] = first["distilled"]["simple_over_base"]["points"][0]
+    if "fine_tuned" in first:
+        told["sft_complex_nats_recovered"] = first["fine_tuned"]["complex_nats_recovered"][0]
+    return {**told, **facts}

@@ -3,6 +3,7 @@
 # B rows, T tokens of the longest
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,23 +67,30 @@ def check_disjoint(data: Data, lineage: Lineage, recipe: Recipe) -> None:
 
 
 def with_own_writing(
-    data: Data, config: DistillConfig, model: Any, tokenizer: Any, *, weights: str, seed: int, folder: Path
+    data: Data,
+    config: DistillConfig,
+    load: Callable[[], Any],
+    tokenizer: Any,
+    *,
+    weights: str,
+    seed: int,
+    folder: Path,
 ) -> Data:
     """The same data with what the recipe lets the original write: texts, and right answers to worked items.
 
-    `model` may be None where all of it was written before (the texts in the cache folder, the answers in
-    FOLDER/self_data).
+    What was written before is read: texts from the cache folder, answers from FOLDER/self_data. `load` gives
+    the original, if anything is missing.
     """
     items, rows = data.items, data.rows
     how: dict[str, Any] = {"weights": weights, "seed": seed}
     if config.own_answers:
         items = own_answers(
-            model, tokenizer, items, samples=config.own_answers, sampler=Sampler(), folder=folder,
+            load, tokenizer, items, samples=config.own_answers, sampler=Sampler(), folder=folder,
             batch_size=ANSWERS_AT_ONCE, **how,
         )  # fmt: skip
     if config.own_texts:
         most = Sampler(max_new_tokens=config.max_tokens // 2)
-        made = own_texts(model, tokenizer, num=config.own_texts, sampler=most, at_once=TEXTS_AT_ONCE, **how)
+        made = own_texts(load, tokenizer, num=config.own_texts, sampler=most, at_once=TEXTS_AT_ONCE, **how)
         rows = {**rows, NAME: made}
     return Data(items, rows)
 

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -55,7 +56,7 @@ def make_job(
     check_disjoint(data, lineage, recipe)
     if config.on_policy.steps:
         with_prompts(data)
-    digests = lineage.base_weights_sha256, lineage.weights_sha256
+    weights = lineage.base_weights_sha256
     check_inputs(out, inputs_of(lineage, data))
     one_set = lineage.repair == "none" and lineage.distillation is None
 
@@ -66,21 +67,16 @@ def make_job(
     mode = step(out, "mode.json", lambda: chosen.mode if chosen else first_that_fits())
     tokenizer, kept = load_tokenizer(student, trust_remote_code=trust), None
     if config.own_answers or config.own_texts:
-        original = load_model(teacher, dtype=dtype, device=device, trust_remote_code=trust)
+        original = cache(partial(load_model, teacher, dtype=dtype, device=device, trust_remote_code=trust))
         data = with_own_writing(
-            data,
-            config,
-            original,
-            tokenizer,
-            weights=digests[0],
-            seed=recipe.seed,
+            data, config, original, tokenizer, weights=weights, seed=recipe.seed,
             folder=recipe.out / "distill",
-        )
+        )  # fmt: skip
         del original  # it may be loaded again, to teach
         check_disjoint(data, lineage, recipe)  # what it wrote too
     if config.teacher != "live":
         kept = keep_predictions(
-            data, config, tokenizer, teacher, student, mode=mode, keep=lineage.keep, weights=digests[0],
+            data, config, tokenizer, teacher, student, mode=mode, keep=lineage.keep, weights=weights,
             seed=recipe.seed, dtype=dtype, device=device, trust=trust,
         )  # fmt: skip
     done = trained_phases(out)
@@ -88,7 +84,7 @@ def make_job(
     if left and (checkpoint := last_checkpoint(out / CHECKPOINTS / left[0].name)):
         log.info("going on from %s", checkpoint)
     return Job(
-        teacher=teacher, teacher_sha256=digests[0], student=student, keep=lineage.keep, depth=lineage.depth,
+        teacher=teacher, teacher_sha256=weights, student=student, keep=lineage.keep, depth=lineage.depth,
         mode=mode, checkpoint=checkpoint, done=done, start=chosen.trained if chosen else None, kept=kept,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from fastpath.blocks import find_blocks
 from fastpath.config_distill import MODES, DistillConfig
 from fastpath.env import free_bytes
 from fastpath.errors import ConfigError
+from fastpath.team import is_sharded, num_processes
 
 log = logging.getLogger("fastpath")
 GIB = 2**30
@@ -32,7 +33,7 @@ class Estimate:
 
     mode: str
     weights: int
-    """Of the student, the trained ones in float32, and of a live teacher."""
+    """Of the student, the trained ones in float32, and of a live teacher; under FSDP a process's share."""
     training: int
     """Gradients and AdamW's two averages of the trained weights, float32."""
     activations: int
@@ -136,7 +137,12 @@ def estimate(
     vocabulary = student.config.get_text_config(decoder=True).vocab_size
     logits = CHUNKS * min(4 * tokens * vocabulary, fast_chunk_bytes(device))
     capture = 0 if live else sum(map(_bytes, base.parameters())) + logits
-    return Estimate(mode, weights, 3 * 4 * num_trained, tokens * per_token + logits, capture)
+    held = num_processes() if is_sharded() else 1
+    whole = (
+        max(sum(map(_bytes, block.parameters())) for block in blocks) if held > 1 else 0
+    )  # one is gathered
+    weights, training = weights // held + whole, 3 * 4 * num_trained // held
+    return Estimate(mode, weights, training, tokens * per_token + logits, capture)
 
 
 def kept_bytes(model: PreTrainedModel, block: nn.Module) -> int:

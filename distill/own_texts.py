@@ -8,7 +8,7 @@ hand.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -30,13 +30,20 @@ SLOT = "\N{WHITE SQUARE}"
 
 
 def own_texts(
-    model: Any, tokenizer: Any, *, num: int, weights: str, seed: int, sampler: Sampler, at_once: int
+    load: Callable[[], Any],
+    tokenizer: Any,
+    *,
+    num: int,
+    weights: str,
+    seed: int,
+    sampler: Sampler,
+    at_once: int,
 ) -> list[Row]:
     """`num` rows of form "own", less those that came out empty or as another did.
 
     Text n is kept under the digest of `weights` (digest of the model's), sampler, template, seed and n in the
-    cache folder, so that a killed run goes on there and other runs find it. `model` may be None where all are
-    there. Raises UserError if the tokenizer has neither a chat template nor a begin or end token.
+    cache folder, so that a killed run goes on there and other runs find it. `load` gives the model, if
+    any is missing. Raises UserError if the tokenizer has neither a chat template nor a begin or end token.
     """
     header, _ = frame(tokenizer)
     settings = json.dumps(asdict(sampler), sort_keys=True)
@@ -49,7 +56,7 @@ def own_texts(
     with progress("the original writes texts of its own", len(missing)) as advance:
         for start in range(0, len(missing), at_once):
             batch = missing[start : start + at_once]
-            for stream, row in zip(batch, _write(model, tokenizer, batch, sampler), strict=True):
+            for stream, row in zip(batch, _write(load(), tokenizer, batch, sampler), strict=True):
                 folder.mkdir(parents=True, exist_ok=True)
                 write_json(paths[stream], row)
             advance(len(batch))

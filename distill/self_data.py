@@ -6,7 +6,7 @@ distinct verified answer is kept, as in rejection sampling (arXiv 2308.01825).
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
@@ -55,7 +55,7 @@ class SeededSampling(LogitsProcessor):
 
 
 def own_answers(
-    model: Any,
+    load: Callable[[], Any],
     tokenizer: Any,
     items: Sequence[Item],
     *,
@@ -71,7 +71,7 @@ def own_answers(
     Right is a finished answer that ends in the gold result. An item with choices stays as it is: its right
     answer is the reference. Sample n of a prompt is kept in FOLDER/self_data/ under the digest of prompt,
     `weights` (digest of the model's), sampler, seed and n, so that a killed run goes on there, and more
-    samples or items are added to those there are.
+    samples or items are added to those there are. `load` gives the model, if anything is missing.
     """
     settings = json.dumps(asdict(sampler), sort_keys=True)
     keys = {
@@ -86,7 +86,7 @@ def own_answers(
         for start in range(0, len(missing), batch_size):
             batch = missing[start : start + batch_size]
             prompts, streams = [prompt for prompt, _ in batch], [keys[job] for job in batch]
-            said = sampled(model, tokenizer, prompts, streams=streams, sampler=sampler)
+            said = sampled(load(), tokenizer, prompts, streams=streams, sampler=sampler)
             for job, answer in zip(batch, said, strict=True):
                 paths[job].parent.mkdir(parents=True, exist_ok=True)
                 write_json(paths[job], answer)

@@ -23,7 +23,7 @@ from distill.students import stock_model
 from distill.trainer import DistilTrainer
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
-from fastpath.errors import ConfigError
+from fastpath.errors import ConfigError, RunError
 from fastpath.models import load_tokenizer, pick_dtype
 from fastpath.progress import progress
 from fastpath.quiet import quiet
@@ -55,7 +55,7 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> list[
     config, seed = recipe.distill or DistillConfig(), recipe.seed
     tokenizer = load_tokenizer(job.student, trust_remote_code=recipe.model.trust_remote_code)
     data = with_own_writing(
-        read_data(config, seed=seed), config, None, tokenizer,
+        read_data(config, seed=seed), config, _gone, tokenizer,
         weights=job.teacher_sha256, seed=seed, folder=recipe.out / "distill",
     )  # fmt: skip
     done = [*filter(None, [job.start]), *job.done]
@@ -65,6 +65,13 @@ def train(recipe: Recipe, job: Job, device: torch.device, folder: Path) -> list[
             write_json(folder / PHASES, [asdict(trained) for trained in done if trained != job.start])
         job = replace(job, checkpoint=None)
     return done
+
+
+def _gone() -> Any:
+    """In the place of the original, which wrote all there is before the training."""
+    raise RunError(
+        "what the original wrote for this run was deleted meanwhile; the same command writes it again"
+    )
 
 
 def train_phase(

@@ -62,7 +62,7 @@ class DistillConfig(Section):
     lora: low-rank adapters of the linear layers, merged in the end; shared-lora: the same on the teacher's
     own blocks, so that there is one set of weights. auto: the first of these that fits the memory."""
     last_blocks: int = Field(default=3, ge=1)
-    """head+last-k: how many blocks are trained."""
+    """head+last-k: how many blocks are trained. Other modes: at least so many, wherever the cut."""
     lora_rank: int = Field(default=16, ge=1)
     """lora, shared-lora: rank of the adapters."""
     lora_alpha: int = Field(default=32, ge=1)

@@ -103,8 +103,8 @@ class ServeConfig(Section):
     reversible_tools: tuple[str, ...] = ()
     """Names of tools whose calls can be taken back; so can those that a request marks with readOnlyHint."""
     warm: str | None = None
-    """JSON lines of requests (messages, tools or prompt) that are computed when an engine starts: requests
-    that begin alike find them in the KV cache."""
+    """JSON lines of requests (messages, tools or prompt) that are computed when an engine here (none at a
+    url) starts: requests that begin alike find them in the KV cache."""
     body_bytes: Count = 4 * 2**20
     """Largest request body."""
     body_seconds: Seconds = 10.0

@@ -4,6 +4,8 @@ Only sizes are checked here; tokens are counted by the engine.
 """
 
 import difflib
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -207,6 +209,15 @@ def parse(kind: type[Request], body: bytes) -> Any:
         return kind.model_validate_json(body)
     except ValidationError as error:
         raise _explained(kind, error) from None
+
+
+def request_of(row: Mapping[str, Any], **keys: Any) -> Any:
+    """The request that a line of a user's file holds: a completion where it has a prompt, else a chat.
+
+    `keys` count before the row's own; the model need not be named. Raises BadRequest.
+    """
+    kind = CompletionRequest if "prompt" in row else ChatRequest
+    return parse(kind, json.dumps({"model": "any", **row, **keys}).encode())
 
 
 def _explained(kind: type[Request], error: ValidationError) -> BadRequest:

@@ -7,43 +7,38 @@ prompt is computed from its start.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fastpath.cli import guarded
 from fastpath.errors import UserError
+from fastpath.jsonl import read_jsonl
 
 CONTEXT_BYTES = 24  # of each side that are shown where two prompts part
 PAGE_BYTES = 128  # about a block of 32 tokens, the least that is shared
 
 
-def prompt_bytes(row: Any) -> bytes:
-    """What a model reads of a request: its prompt, or the tools and messages in their order."""
-    if isinstance(row, dict) and isinstance(row.get("prompt"), str):
+def prompt_bytes(row: Mapping[str, Any]) -> bytes | None:
+    """What a model reads of a request: its prompt, or tools and messages as they come; or None."""
+    if isinstance(row.get("prompt"), str):
         return row["prompt"].encode()
-    if isinstance(row, dict) and isinstance(row.get("messages"), list):
+    if isinstance(row.get("messages"), list):
         # Keys in the order they were written: a template may print them so.
         parts = [*(row.get("tools") or ()), *row["messages"]]
         return "\n".join(json.dumps(part, ensure_ascii=False) for part in parts).encode()
-    raise ValueError("needs a prompt (a string) or messages (a list)")
+    return None
 
 
 def read_prompts(path: Path) -> list[bytes]:
     """The prompts of JSON lines. Raises UserError naming the line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
     prompts = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                prompts.append(prompt_bytes(json.loads(line)))
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: {error}") from None
+    for where, row in read_jsonl(path, key="prompts"):
+        if (prompt := prompt_bytes(row)) is None:
+            raise UserError(f"{where}: needs a prompt (a string) or messages (a list)")
+        prompts.append(prompt)
     if len(prompts) < 2:
-        raise UserError(f"{path}: two prompts or more are needed, found {len(prompts)}")
+        raise UserError(f"prompts: {path}: two or more are needed, found {len(prompts)}")
     return prompts
 
 

@@ -23,10 +23,11 @@ from fastpath.cli import console, guarded
 from fastpath.config import Recipe
 from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError, UserError
+from fastpath.jsonl import read_jsonl
 from fastpath.recipe_file import load_recipe
 from fastpath.stats import tango, wilson
 from serve import api
-from serve.errors import ApiError
+from serve.errors import ApiError, BadRequest
 from serve.run import started
 from serve.session import Work, work_of
 from serve.tiers import Tier, build_tiers
@@ -57,31 +58,17 @@ class Reply:
 
 def read_requests(path: Path, new_tokens: int) -> list[Asked]:
     """The requests of JSON lines. Raises UserError naming the line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
     asked = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                asked.append(_asked(json.loads(line), new_tokens))
-            except (ValueError, ApiError) as error:
-                raise UserError(f"{path}, line {number}: {error}") from None
-    if not asked:
-        raise UserError(f"{path}: holds no requests")
+    for where, row in read_jsonl(path, key="prompts"):
+        kind, answer = row.pop("class", "all"), row.pop("answer", None)
+        if not isinstance(kind, str) or not isinstance(answer, str | None):
+            raise UserError(f"{where}: class and answer should be texts")
+        try:
+            request = api.request_of({"max_tokens": new_tokens, **row}, temperature=0)
+        except BadRequest as error:
+            raise UserError(f"{where}: {error}") from None
+        asked.append(Asked(work_of(request), kind, answer))
     return asked
-
-
-def _asked(row: Any, new_tokens: int) -> Asked:
-    if not isinstance(row, dict):
-        raise ValueError("should be a request with messages or a prompt")
-    kind, answer = row.pop("class", "all"), row.pop("answer", None)
-    if not isinstance(kind, str) or not isinstance(answer, str | None):
-        raise ValueError("class and answer should be texts")
-    shape = api.CompletionRequest if "prompt" in row else api.ChatRequest
-    whole = {"model": "any", "max_tokens": new_tokens, **row, "temperature": 0}
-    return Asked(work_of(api.parse(shape, json.dumps(whole).encode())), kind, answer)
 
 
 async def reply_of(tier: Tier, asked: Asked) -> Reply:

@@ -1,12 +1,11 @@
 """Requests that are computed when an engine starts, so that those which begin alike are answered sooner."""
 
-import json
-from pathlib import Path
 from typing import Any
 
 from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError
-from serve import api
+from fastpath.jsonl import read_jsonl
+from serve.api import Request, request_of
 from serve.errors import BadRequest
 
 
@@ -14,29 +13,15 @@ def read_warm(config: ServeConfig) -> list[dict[str, Any]]:
     """{messages, prompt, tools} of each line of `serve.warm`. Raises ConfigError naming the line."""
     if config.warm is None:
         return []
-    path = Path(config.warm)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"serve.warm: {path} cannot be read ({error})") from None
     rows = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append(_row(line))
-            except (ValueError, BadRequest) as error:
-                raise ConfigError(f"serve.warm: {path}, line {number}: {error}") from None
+    for where, row in read_jsonl(config.warm, key="serve.warm"):
+        try:
+            request: Request = request_of(row)
+        except BadRequest as error:
+            raise ConfigError(f"{where}: {error}") from None
+        rows.append({
+            "messages": request.plain_messages(),
+            "prompt": request.plain_prompt(),
+            "tools": request.plain_tools(),
+        })  # fmt: skip
     return rows
-
-
-def _row(line: str) -> dict[str, Any]:
-    data = json.loads(line)
-    if not isinstance(data, dict):
-        raise ValueError("should be a request with messages or a prompt")
-    kind = api.CompletionRequest if "prompt" in data else api.ChatRequest
-    request: api.Request = api.parse(kind, json.dumps({"model": "any", **data}).encode())
-    return {
-        "messages": request.plain_messages(),
-        "prompt": request.plain_prompt(),
-        "tools": request.plain_tools(),
-    }

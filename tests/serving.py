@@ -38,6 +38,7 @@ class ScriptedEngine:
         self.delay = 0.0
         self.is_up = True
         self.jobs = {}
+        self.asked = []
         self.cancelled = []
         self.most_running = 0
         self.failure = None
@@ -53,6 +54,7 @@ class ScriptedEngine:
         if not self.is_up:
             raise EngineDown("down", retry_seconds=1.0)
         self.jobs[job.id] = job
+        self.asked.append(job)
         self.most_running = max(self.most_running, len(self.jobs))
 
     async def stream(self, job_id):

@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from test_distill import ROOT, SMALL, check_one_line, check_same
+from test_distill import ROOT, SMALL, check_one_line, check_same, stopped_at
 from tiny import run_stage, write_recipe, write_tiny
 from transformers import AutoModelForCausalLM
 
 from distill.candidates import best_candidate
-from distill.trainer import Watch
 from fastpath.models import Lineage, weights_sha256
 from fastpath.plan import read_plan
 from fastpath.runs import read_json
@@ -69,18 +68,9 @@ def test_winner_goes_on_from_its_short_training(done):
 
 
 @pytest.mark.parametrize("at", [3, pytest.param(5, marks=pytest.mark.slow)])
-def test_stopped_at_any_candidate_it_ends_with_the_same_bytes(recipe, done, tmp_path, at, monkeypatch):
-    count, original = [], Watch.on_save
-
-    def stop(self, *args, **words):
-        original(self, *args, **words)
-        count.append(1)
-        if len(count) == at:
-            raise KeyboardInterrupt
-
+def test_stopped_at_any_candidate_it_ends_with_the_same_bytes(recipe, done, tmp_path, at):
     (tmp_path / "prune").symlink_to(recipe.parent / "run/prune")
-    with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_save", stop)
+    with stopped_at(at):
         assert run_stage("distill", recipe, f"out={tmp_path}") == 130
     assert run_stage("distill", recipe, f"out={tmp_path}") == 0
     check_same(tmp_path / "distill", done)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tiny import run_stage, write_recipe, write_tiny
 from transformers import AutoModelForCausalLM
 
 from distill.losses import LOSSES
+from distill.trainer import Watch
 from fastpath.config_distill import MODES, DistillConfig
 from fastpath.models import Lineage, weights_sha256
 from fastpath.runs import read_json
@@ -38,6 +40,29 @@ def recipe_of(folder, base, **distill):
     )  # fmt: skip
 
 
+def pruned(folder, base, **distill):
+    """The recipe of a run of which the stage prune is done."""
+    recipe = recipe_of(folder, base, **distill)
+    assert run_stage("prune", recipe) == 0
+    return recipe
+
+
+@contextmanager
+def stopped_at(save):
+    """Inside the block training is interrupted after so many checkpoints."""
+    count, original = [], Watch.on_save
+
+    def stop(self, *args, **words):
+        original(self, *args, **words)
+        count.append(1)
+        if len(count) == save:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "on_save", stop)
+        yield
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     return write_tiny(tmp_path_factory.mktemp("base") / "model")
@@ -45,10 +70,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(base, tmp_path_factory):
-    """A pruned run."""
-    recipe = recipe_of(tmp_path_factory.mktemp("run"), base)
-    assert run_stage("prune", recipe) == 0
-    return recipe
+    return pruned(tmp_path_factory.mktemp("run"), base)
 
 
 def distilled(recipe, *overrides, out=None):

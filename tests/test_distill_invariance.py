@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
-from test_distill import recipe_of
+from test_distill import pruned
 from tiny import run_stage, write_tiny
 
 ROOT = Path(__file__).parents[1]
@@ -27,9 +27,7 @@ PHASES = ["distill.local_steps=2", "distill.on_policy={steps: 2, new_tokens: 5}"
 def recipe(tmp_path_factory):
     """A pruned run; the two tasks have answers of very different lengths."""
     folder = tmp_path_factory.mktemp("run")
-    recipe = recipe_of(folder, write_tiny(folder / "model"), **STEP)
-    assert run_stage("prune", recipe) == 0
-    return recipe
+    return pruned(folder, write_tiny(folder / "model"), **STEP)
 
 
 def facts(folder):

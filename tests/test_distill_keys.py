@@ -37,7 +37,7 @@ def test_texts_of_the_originals_own_come_in_their_share(tmp_path, monkeypatch):
         max_tokens=512,
     )  # fmt: skip
     tokenizer, how = byte_tokenizer(), {"weights": "w", "seed": 0, "folder": tmp_path}
-    data = with_own_writing(read_data(config, seed=0), config, tiny_llama(), tokenizer, **how)
+    data = with_own_writing(read_data(config, seed=0), config, tiny_llama, tokenizer, **how)
     rows = Numbered(data, config, tokenizer, seed=0, packed=False)
     kinds = Counter(rows[i][1][0].kind for i in range(len(rows)))
     assert kinds == {"item": 50, "own": 150}

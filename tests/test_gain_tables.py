@@ -26,6 +26,8 @@ def test_share_of_the_lost_nats_that_came_back(distilled, share):
     folds = {"a": fold(distilled=distilled)}
     assert recovered(folds, "distilled") == pytest.approx([share] * 3, abs=1e-3)
     assert report({6: folds})["complex_nats_recovered"] == pytest.approx(share, abs=1e-3)
+    del folds["a"]["fine_tuned"]  # a side that was not asked for
+    assert report({6: folds})["complex_nats_recovered"] == pytest.approx(share, abs=1e-3)
 
 
 def test_an_item_that_both_folds_are_asked_counts_once():

@@ -28,9 +28,15 @@ def tokenizer(*, chats=True):
     return made
 
 
-def written(model, tokenizer, *, num=4, at_once=4, seed=0):
-    how = {"weights": "w", "seed": seed, "sampler": Sampler(max_new_tokens=12), "at_once": at_once}
-    return own_texts(model, tokenizer, num=num, **how)
+HOW = {"weights": "w", "seed": 0, "sampler": Sampler(max_new_tokens=12), "num": 4, "at_once": 4}
+
+
+def written(model, tokenizer, **changes):
+    return own_texts(lambda: model, tokenizer, **{**HOW, **changes})
+
+
+def never():
+    raise AssertionError("the model was loaded")
 
 
 def test_frame_is_what_the_template_writes_around_the_users_words():
@@ -64,7 +70,7 @@ def test_a_finished_question_is_answered_and_one_cut_off_is_the_text(monkeypatch
 def test_texts_are_written_once_and_do_not_depend_on_the_batch():
     model = tiny_llama()
     together = written(model, tokenizer())
-    assert written(None, tokenizer()) == together  # no model: all of them were there
+    assert own_texts(never, tokenizer(), **HOW) == together  # nothing is missing: the model is not loaded
     assert written(model, tokenizer(), num=6)[:4] == together
     assert not {r.data["text"] for r in written(model, tokenizer(), seed=1)} & {
         r.data["text"] for r in together

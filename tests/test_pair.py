@@ -192,3 +192,16 @@ def test_tied_head_is_frozen_with_the_embeddings_and_a_free_one_is_trained(folde
         assert student.lm_head.weight.requires_grad
         assert not student.model.embed_tokens.weight.requires_grad
         assert len(find_blocks(student)[1]) == len(KEEP)
+
+
+def test_under_fsdp_a_process_holds_its_share_and_one_whole_block(folders, monkeypatch):
+    models = [empty_model(folder, dtype=torch.float32, trust=False) for folder in folders]
+    how = {"keep": KEEP, "device": torch.device("cpu")}
+    alone = estimate("full", CONFIG, *models, **how)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert estimate("full", CONFIG, *models, **how) == alone, "DDP holds all of it"
+    monkeypatch.setattr("distill.memory.is_sharded", lambda: True)
+    shared = estimate("full", CONFIG, *models, **how)
+    block = sum(p.numel() * p.element_size() for p in models[0].model.layers[0].parameters())
+    assert shared.weights == alone.weights // 4 + block
+    assert (shared.training, shared.activations) == (alone.training // 4, alone.activations)

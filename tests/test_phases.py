@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from test_distill import check_one_line, check_same, distilled, recipe_of, student_of
+from test_distill import check_one_line, check_same, distilled, pruned, stopped_at, student_of
 from tiny import run_stage, write_tiny
 
 from distill.phases import Trained, best, phases
-from distill.trainer import Watch
 from fastpath.config_distill import DistillConfig, OnPolicyConfig
 from fastpath.models import Lineage
 from fastpath.runs import read_json
@@ -21,11 +20,8 @@ ALL = [
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
-    """A pruned run."""
     folder = tmp_path_factory.mktemp("run")
-    recipe = recipe_of(folder, write_tiny(folder / "base"))
-    assert run_stage("prune", recipe) == 0
-    return recipe
+    return pruned(folder, write_tiny(folder / "base"))
 
 
 def log_of(folder):
@@ -64,19 +60,10 @@ def calm(recipe, tmp_path_factory):
 
 
 @pytest.mark.parametrize("at", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4, 9))])
-def test_stopped_anywhere_it_ends_with_the_same_bytes(recipe, calm, tmp_path, at, monkeypatch):
+def test_stopped_anywhere_it_ends_with_the_same_bytes(recipe, calm, tmp_path, at):
     """After an update of each phase, and after the last one."""
-    count, original = [], Watch.on_save
-
-    def stop(self, *args, **words):
-        original(self, *args, **words)
-        count.append(1)
-        if len(count) == at:
-            raise KeyboardInterrupt
-
     keys = [recipe, student_of(recipe), f"out={tmp_path}", *ALL, "distill.checkpoint_steps=1"]
-    with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_save", stop)
+    with stopped_at(at):
         assert run_stage("distill", *keys) == 130
     assert run_stage("distill", *keys) == 0
     check_same(tmp_path / "distill", calm)

@@ -22,7 +22,7 @@ def gold(item):
 
 def answers(items, folder, *, model=None, **changes):
     keys = {"samples": 2, "sampler": SAMPLER, "weights": "w", "seed": 0, "batch_size": 4, **changes}
-    return own_answers(model, byte_tokenizer(), items, folder=folder, **keys)
+    return own_answers(lambda: model, byte_tokenizer(), items, folder=folder, **keys)
 
 
 class Writer:

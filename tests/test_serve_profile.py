@@ -73,5 +73,5 @@ def test_every_request_is_answered_by_both_and_told_by_class(tmp_path, monkeypat
 def test_a_wrong_line_is_named(tmp_path, row):
     with pytest.raises(UserError, match=r"prompts\.jsonl, line 2: "):
         read_requests(file(tmp_path, {"prompt": "x"}, row), 8)
-    with pytest.raises(UserError, match="holds no requests"):
+    with pytest.raises(UserError, match="has no items"):
         read_requests(file(tmp_path), 8)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_distill import recipe_of, stage_process
+from test_distill import pruned, stage_process
 from test_teacher_store import KEEP, V, flip, own_cache, relative  # noqa: F401 (a fixture)
 from tiny import run_stage, write_tiny
 
@@ -29,9 +29,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(base, tmp_path_factory):
-    recipe = recipe_of(tmp_path_factory.mktemp("run"), base)
-    assert run_stage("prune", recipe) == 0
-    return recipe
+    return pruned(tmp_path_factory.mktemp("run"), base)
 
 
 def arguments(recipe, out, **keys):
