@@ -231,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--evaluate", action="store_true", help="score the weights instead of training")
     parser.add_argument("--model", default=MODEL, help="whose weights --evaluate scores")
-    parser.add_argument("--items", type=int, default=200, help="items a row of the table")
+    parser.add_argument("--items", type=int, default=1000, help="items a row of the table")
     parser.add_argument(
         "--folder", type=Path, default=Path("runs/train-depthdial"), help="checkpoint and model/"
     )
