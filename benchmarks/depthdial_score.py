@@ -13,7 +13,7 @@ from fastpath.stats import wilson
 
 SIMPLE = [task for task in TASKS if task.startswith("tiny_") and TASKS[task].suite == "simple"]
 MAX_K = 7
-"""Up to here every dial is to be 95 % right. Training goes one step further, so that this k is not its edge."""
+"""Up to here every dial is to be 95 % right. Training goes one further, so that this k is not its edge."""
 DIALS = [task for task in TASKS if task.startswith("tiny_") and TASKS[task].suite == "depth"]
 
 

@@ -8,7 +8,8 @@ folds; what one fold is calibrated and trained on is asked in the other), public
 SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K.
 
 Every cut, checkpoint and answer is kept in --out: the same command goes on there after a kill. key=value
-arguments change the distilled recipe (distill.loss=jsd). The last line is JSON.
+arguments change the recipe (distill.loss=jsd); choose between them on the items of --dev, which are never
+reported. The last line is JSON.
 """
 
 import argparse
@@ -84,11 +85,13 @@ def fine_tuning_steps(steps: int, *, depth: int, kept: int) -> int:
 
 def asked(fold: str, options: argparse.Namespace) -> dict[str, tuple[str, list[Item]]]:
     """family -> (suite, items): none that this fold was calibrated or trained on."""
-    num, suites = options.items, options.suites
-    found = {task: ("simple", own_items(task, num)) for task in ENGLISH.asked(fold)}
-    found |= {name: ("simple", outside_items(name, suites, num)) for name in OUTSIDE_SIMPLE}
-    found |= {task: ("complex", own_items(task, num)) for task in ENGLISH.complex}
-    found |= {name: ("complex", outside_items(name, suites, num // 2)) for name in OUTSIDE_COMPLEX}
+    num = options.items
+    own = partial(own_items, for_choices=options.dev)
+    outside = partial(outside_items, folder=options.suites, for_choices=options.dev)
+    found = {task: ("simple", own(task, num)) for task in ENGLISH.asked(fold)}
+    found |= {name: ("simple", outside(name, num=num)) for name in OUTSIDE_SIMPLE}
+    found |= {task: ("complex", own(task, num)) for task in ENGLISH.complex}
+    found |= {name: ("complex", outside(name, num=num // 2)) for name in OUTSIDE_COMPLEX}
     return {name: (suite, items) for name, (suite, items) in found.items() if items}
 
 
@@ -114,7 +117,7 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
         kept = options.out if name == "base" else recipe.out
         key = f"{name}-{fold}" if name == "base" else name
         answer = partial(answers_of, folders[name], families)
-        asked_for = digest(*sorted(families), length=8)
+        asked_for = digest(*sorted(families), *["dev"] * options.dev, length=8)
         found[name] = step(kept, f"answers-{key}-{options.items}-{asked_for}.json", answer)
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
     found["trained"] = {
@@ -129,8 +132,9 @@ def main() -> int:
     parser.add_argument("--drops", type=int, nargs="+", default=[6, 9])
     parser.add_argument("--folds", nargs="+", default=list(ENGLISH.folds), choices=list(ENGLISH.folds))
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
-    parser.add_argument("--steps", type=int, default=400, help="updates of the distilled side")
-    parser.add_argument("--items", type=int, default=300, help="items of a family (GSM8K: half)")
+    parser.add_argument("--steps", type=int, default=100, help="updates of the distilled side")
+    parser.add_argument("--items", type=int, default=100, help="items of a family (GSM8K: half)")
+    parser.add_argument("--dev", action="store_true", help="ask other items: settings are chosen on these")
     parser.add_argument("--suites", type=Path, default=Path(os.environ.get("FASTPATH_SUITES", "suites")))
     parser.add_argument("--out", type=Path, default=Path("runs/distill-gain"))
     parser.add_argument("changes", nargs="*", metavar="key=value", help="of the recipe")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from eval.variants import VariantsLM
+from fastpath.errors import UserError
 from fastpath.items.catalog import generate
 from fastpath.items.item import Item
 
@@ -35,19 +36,27 @@ class Answers:
     tokens: np.ndarray
 
 
-def own_items(task: str, num: int) -> list[Item]:
-    """Items of one of our generators."""
-    return generate(task, split="calibration", seed=SEED, num_items=num)
+def own_items(task: str, num: int, *, for_choices: bool = False) -> list[Item]:
+    """Items of one of our generators; others `for_choices`, on which settings may be chosen."""
+    return generate(task, split="calibration", seed=SEED + for_choices, num_items=num)
 
 
-def outside_items(suite: str, folder: Path, num: int) -> list[Item]:
-    """The first `num` items of a public suite that have one right answer; [] where FOLDER lacks it."""
+def outside_items(suite: str, folder: Path, num: int, *, for_choices: bool = False) -> list[Item]:
+    """The first `num` items of a public suite that have one right answer; [] where FOLDER lacks it.
+
+    `for_choices`: the last ones, on which settings may be chosen.
+    """
     file = folder / suite / "test.jsonl"
     if not file.is_file():
         return []
     rows = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     made = (worked_item(row) if suite in OUTSIDE_COMPLEX else choice_item(suite, row) for row in rows)
-    return [item for item in made if item is not None][:num]
+    items = [item for item in made if item is not None]
+    if not for_choices:
+        return items[:num]
+    if len(items) < 2 * num:
+        raise UserError(f"{file}: {len(items)} items, too few for {num} to report and {num} for choices")
+    return items[-num:]
 
 
 def choice_item(suite: str, row: Mapping[str, Any]) -> Item | None:
