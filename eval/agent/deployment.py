@@ -1,0 +1,82 @@
+"""deployment: bring a version of a service into production. Row: one service."""
+
+from eval.agent.tools import Argument, Domain, Tool
+
+DEPLOYMENT = Domain(
+    name="deployment",
+    key="service",
+    known_as="the service {service}",
+    found_as="the service {service}",
+    arguments={
+        "service": Argument(
+            "string",
+            {
+                "evaluation": ("billing", "search", "login", "maps", "chat", "stock", "video"),
+                "calibration": ("photos", "alerts", "reports", "wallet", "music"),
+                "distillation": ("forum", "games", "ticker", "weather", "radio"),
+            },
+            ("server", "app", "name"),
+        ),
+        "version": Argument(
+            "string",
+            {
+                "evaluation": ("2.1", "2.4", "3.0", "3.5", "4.2"),
+                "calibration": ("5.1", "5.6", "6.0", "6.3"),
+                "distillation": ("7.2", "7.7", "8.0", "8.4"),
+            },
+            ("release", "tag"),
+        ),
+        "servers": Argument("integer", dict.fromkeys(("evaluation", "calibration", "distillation"),
+                                                     (2, 3, 4, 6, 8)), ("hosts", "count")),
+        "percent": Argument("integer", dict.fromkeys(("evaluation", "calibration", "distillation"),
+                                                     (5, 10, 20, 25, 50)), ("share", "traffic")),
+        "minutes": Argument("integer", dict.fromkeys(("evaluation", "calibration", "distillation"),
+                                                     (15, 30, 45, 60)), ("time", "duration")),
+        "channel": Argument(
+            "string",
+            {
+                "evaluation": ("ops", "sales", "support", "design"),
+                "calibration": ("office", "legal", "board"),
+                "distillation": ("research", "press", "interns"),
+            },
+            ("room", "group"),
+        ),
+    },
+    facts={},
+    steps=(
+        Tool(name="fetch_release", does="get a version of a service", takes=("service", "version"),
+             says="{service} {version} is here",
+             asks=("fetch version {version}", "get release {version}",
+                   "take version {version}", "download release {version}")),
+        Tool(name="run_tests", does="run the tests of a service", takes=("service",), needs="fetch_release",
+             says="all tests passed",
+             asks=("test it", "run its tests", "check it with its tests", "put it to the test")),
+        Tool(name="save_backup", does="save the data of a service", takes=("service",), needs="run_tests",
+             says="backup saved", asks=("back up its data", "save a backup",
+                                        "keep a copy of its data", "make a backup")),
+        Tool(name="stage", does="start the new version on some test servers", takes=("service", "servers"),
+             needs="save_backup", says="staged on {servers} servers",
+             asks=("stage it on {servers} servers", "try it on {servers} staging servers",
+                   "put it on {servers} test machines", "start it on {servers} test machines")),
+        Tool(name="check_health", does="ask whether the test servers are well", takes=("service",),
+             needs="stage", says="healthy", asks=("check its health", "see that it is healthy",
+                                                  "look whether it is well", "make sure that it is well")),
+        Tool(name="deploy", does="send real users to the new version", takes=("service", "percent"),
+             needs="check_health", says="{percent} percent of users have it", reversible=False,
+             asks=("deploy it to {percent} percent of the users", "give it to {percent} percent of the users",
+                   "roll it out to {percent} percent", "release it for {percent} percent of people")),
+        Tool(name="watch_errors", does="count errors for some time", takes=("service", "minutes"),
+             needs="deploy", says="0 errors in {minutes} minutes",
+             asks=("watch its errors for {minutes} minutes", "count errors for {minutes} minutes",
+                   "look at its errors for {minutes} minutes", "follow errors over {minutes} minutes")),
+        Tool(name="announce", does="tell a channel that the version is out", takes=("service", "channel"),
+             needs="watch_errors", says="sent to {channel}", reversible=False,
+             asks=("announce it in the channel {channel}", "tell the channel {channel}",
+                   "post the news to the channel {channel}", "write to the channel {channel}")),
+    ),
+    decoys=(
+        Tool(name="restart", does="restart a service", takes=("service",), says="restarted"),
+        Tool(name="wake_engineer", does="call the engineer on duty", takes=("service",), reversible=False,
+             says="calling"),
+    ),
+)  # fmt: skip
