@@ -1,8 +1,8 @@
 """The keys of the agent task and of its cost model."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fastpath.section import Section
 
@@ -51,3 +51,9 @@ class AgentConfig(Section):
     """How often a step is tried before a person does it."""
     detection: float = Field(default=0.9, ge=0, le=1)
     """Chance that a wrong call which could be executed is noticed before; what tools refuse always is."""
+
+    @model_validator(mode="after")
+    def _no_answer_is_seen_twice(self) -> Self:
+        if self.attempts > self.trials:
+            raise ValueError(f"attempts: {self.attempts} need as many trials, found {self.trials}")
+        return self

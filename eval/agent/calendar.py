@@ -62,7 +62,10 @@ CALENDAR = Domain(
     ),
     decoys=(
         Tool(name="color_event", does="give an event a color", takes=("event",), says="colored"),
+        Tool(name="swap_room", does="give an event another room", takes=("event", "room"), says="swapped"),
         Tool(name="cancel_event", does="tell everyone that an event is off", takes=("event",),
              reversible=False, says="cancelled"),
+        Tool(name="disinvite", does="tell someone not to come", takes=("event", "person"), reversible=False,
+             says="told"),
     ),
 )  # fmt: skip

@@ -15,6 +15,8 @@ from eval.agent.checker import classify_text, executes, is_reversible
 from eval.agent.tasks import AgentTask, value_of
 from eval.agent.tools import ASK_HUMAN, Call, Domain, Tool, parse_call
 
+REPEATS = 0.2
+"""Share of wrong tools that are a call made before; small models like to repeat."""
 REASONS = {
     "evaluation": ("I do not know how to go on", "this is too hard for me", "something is missing here"),
     "calibration": ("I cannot do this", "the rest is unclear"),
@@ -104,10 +106,16 @@ def _choice(task: AgentTask, step: int, text: str) -> Choice:
 
 
 def wrong_tool(task: AgentTask, step: int, rng: Random) -> str:
-    """A decoy on the right row, or a call that was right before."""
-    row = task.tables[step][task.key]
-    decoys = [Call(tool.name, {name: row[name] for name in tool.takes}) for tool in task.domain.decoys]
-    return rng.choice([*decoys, *task.gold[:step]]).text
+    """A decoy on the right row, or a call that was right before.
+
+    A decoy takes about as many arguments as the right call: the shorter of two calls is the likelier one.
+    """
+    if step and rng.random() < REPEATS:
+        return rng.choice(task.gold[:step]).text
+    domain, size = task.domain, min(2, len(task.gold[step].arguments))
+    tool = rng.choice([tool for tool in domain.decoys if len(tool.takes) == size])
+    values = {name: value_of(domain.arguments[name], task.split, rng) for name in tool.values}
+    return Call(tool.name, {domain.key: task.key, **values}).text
 
 
 def hallucinated_argument(task: AgentTask, step: int, rng: Random) -> str:

@@ -76,7 +76,11 @@ DEPLOYMENT = Domain(
     ),
     decoys=(
         Tool(name="restart", does="restart a service", takes=("service",), says="restarted"),
-        Tool(name="wake_engineer", does="call the engineer on duty", takes=("service",), reversible=False,
-             says="calling"),
+        Tool(name="add_servers", does="run a service on more servers", takes=("service", "servers"),
+             says="on {servers} servers"),
+        Tool(name="stop_service", does="stop a service and drop its users", takes=("service",),
+             reversible=False, says="stopped"),
+        Tool(name="wake_engineer", does="call the engineer on duty", takes=("service", "channel"),
+             reversible=False, says="calling"),
     ),
 )  # fmt: skip

@@ -80,7 +80,10 @@ FILES = Domain(
     ),
     decoys=(
         Tool(name="star_file", does="mark a file as a favorite", takes=("file",), says="starred"),
+        Tool(name="move_file", does="move a file to a folder", takes=("file", "folder"), says="moved"),
         Tool(name="publish_file", does="put a file on the web for all", takes=("file",), reversible=False,
              says="published"),
+        Tool(name="overwrite_file", does="put nothing in the place of a file", takes=("file", "confirm"),
+             reversible=False, says="overwritten"),
     ),
 )  # fmt: skip

@@ -79,7 +79,11 @@ ORDERS = Domain(
     ),
     decoys=(
         Tool(name="add_note", does="note something on an order", takes=("order_id",), says="noted"),
+        Tool(name="move_parcel", does="move the parcel to a shelf", takes=("order_id", "shelf"),
+             says="moved"),
         Tool(name="cancel_order", does="cancel an order for good", takes=("order_id",), reversible=False,
              says="cancelled"),
+        Tool(name="charge_card", does="take money from the card", takes=("order_id", "dollars"),
+             reversible=False, says="charged"),
     ),
 )  # fmt: skip

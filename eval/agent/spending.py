@@ -60,6 +60,12 @@ def cost_per_success(runs: Sequence[Run], costs: CostsConfig, *, seed: int) -> F
     return {"value": value, "low": low, "high": high}
 
 
+def mean_cost(runs: Sequence[Run], costs: CostsConfig) -> float:
+    """The value of cost_per_success; infinite where nothing succeeds."""
+    right = _right(runs).sum()
+    return float(_spent(runs, costs).sum() / right) if right else math.inf
+
+
 def saving(runs: Sequence[Run], other: Sequence[Run], costs: CostsConfig, *, seed: int) -> Figure:
     """Cost per success of `other` minus that of `runs`, on the same tasks resampled together."""
     draws, values = [], []

@@ -1,0 +1,175 @@
+"""All policies on the same recorded answers: what each costs, who should commit, where fast begins to pay."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from eval.agent.closed_forms import commit_threshold
+from eval.agent.policies import (
+    PRIORITY,
+    STANDARD,
+    Route,
+    Run,
+    Tier,
+    always,
+    cascade,
+    escalate,
+    run_all,
+    spent,
+    tiered,
+)
+from eval.agent.records import TaskRecord
+from eval.agent.scores import tier_facts
+from eval.agent.spending import mean_cost, per_run, saving
+from fastpath.config_costs import AgentConfig, CostsConfig
+
+NUM_THRESHOLDS = 20
+
+
+def compare_policies(
+    tasks: Sequence[TaskRecord],
+    calibration: Sequence[TaskRecord],
+    tiers: Mapping[str, Tier],
+    config: AgentConfig,
+    costs: CostsConfig,
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """Facts of every tier and every policy, as JSON data. Tiers: base and each variant; priority is added."""
+    with_priority = {**tiers, PRIORITY: priority(tiers[STANDARD], costs)}
+    thresholds = {
+        label: best_threshold(calibration, label, with_priority, config, costs)
+        for label in tiers
+        if label != STANDARD
+    }
+    routes = policies(thresholds)
+    runs = {name: _runs(tasks, route, with_priority, config) for name, (_, _, route) in routes.items()}
+    rows = {}
+    for name, (tier, kind, _) in routes.items():
+        rows[name] = {
+            "tier": tier,
+            "policy": kind,
+            **per_run(runs[name], costs, seed=seed),
+            "saving": saving(runs[name], runs[ALL_STANDARD], costs, seed=seed),
+            **totals(runs[name]),
+        }
+    return {
+        "num_tasks": len(tasks),
+        "num_steps": sum(len(task.reversible) for task in tasks),
+        "num_calibration_tasks": len(calibration),
+        "trials": config.trials,
+        "attempts": config.attempts,
+        "temperature": config.temperature,
+        "detection": config.detection,
+        "costs": costs.model_dump(),
+        "tiers": {label: tier_facts(tasks, label, seed=seed) for label in tiers},
+        "thresholds": thresholds,
+        "commit": {
+            label: commit_facts(tasks, label, with_priority, costs) for label in tiers if label != STANDARD
+        },
+        "policies": rows,
+        "cost_per_success": {name: row["cost_per_success"]["value"] for name, row in rows.items()},
+    }
+
+
+ALL_STANDARD, ALL_PRIORITY = "all standard", "all priority"
+
+
+def policies(thresholds: Mapping[str, float]) -> dict[str, tuple[str, str, Route]]:
+    """{name: (tier, kind, route)}; `thresholds` has the threshold of escalation of every fast tier."""
+    routes: dict[str, tuple[str, str, Route]] = {
+        ALL_STANDARD: (STANDARD, "all", always(STANDARD)),
+        ALL_PRIORITY: (PRIORITY, "all", always(PRIORITY)),
+    }
+    for label, threshold in thresholds.items():
+        routes[f"all {label}"] = (label, "all", always(label))
+        routes[f"{label}, standard commits"] = (label, "tiered", tiered(label))
+        routes[f"{label}, standard where unsure"] = (label, "escalate", escalate(label, threshold))
+        routes[f"{label}, then standard"] = (label, "cascade", cascade(label))
+    return routes
+
+
+def priority(standard: Tier, costs: CostsConfig) -> Tier:
+    """The standard tier's weights, served sooner and dearer: its answers, its errors."""
+    return Tier(
+        seconds_per_token_read=standard.seconds_per_token_read / costs.priority_speed,
+        seconds_per_token_written=standard.seconds_per_token_written / costs.priority_speed,
+        dollars_per_token_read=standard.dollars_per_token_read * costs.priority_price,
+        dollars_per_token_written=standard.dollars_per_token_written * costs.priority_price,
+        queue_seconds=0.0,
+        records=standard.records,
+    )
+
+
+def best_threshold(
+    tasks: Sequence[TaskRecord],
+    label: str,
+    tiers: Mapping[str, Tier],
+    config: AgentConfig,
+    costs: CostsConfig,
+) -> float:
+    """The margin below which asking standard is cheapest, on calibration tasks: 0 never, above 1 always."""
+    margins = [record.margin for task in tasks for record in task.steps[label]]
+    candidates = [0.0, *np.quantile(margins, np.linspace(0, 1, NUM_THRESHOLDS)).tolist(), 1.01]
+
+    def cost(threshold: float) -> float:
+        return mean_cost(_runs(tasks, escalate(label, threshold), tiers, config), costs)
+
+    return min(candidates, key=cost)
+
+
+def commit_facts(
+    tasks: Sequence[TaskRecord], label: str, tiers: Mapping[str, Tier], costs: CostsConfig
+) -> dict[str, float | None]:
+    """Who should make calls that cannot be undone: the loss from which on standard pays; None: never."""
+    sides = {}
+    for tier in (STANDARD, label):
+        right, taken = [], []
+        for task in tasks:
+            for record, reversible in zip(task.steps[tier], task.reversible, strict=True):
+                if not reversible:
+                    right += [not answer.error for answer in record.answers]
+                    taken += [spent(tiers[tier], record, t) for t in range(len(record.answers))]
+        if not right:
+            return {"p_standard": None, "p_fast": None, "loss": None}
+        seconds, dollars = np.mean(taken, axis=0)
+        sides[tier] = float(np.mean(right)), float(seconds), float(dollars)
+    (p_standard, t_standard, c_standard), (p_fast, t_fast, c_fast) = sides[STANDARD], sides[label]
+    loss = commit_threshold(
+        p_standard,
+        p_fast,
+        extra_cost=c_standard - c_fast,
+        extra_seconds=t_standard - t_fast,
+        dollars_per_second=costs.dollars_per_waiting_hour / 3600,
+    )
+    return {"p_standard": p_standard, "p_fast": p_fast, "loss": None if np.isinf(loss) else loss}
+
+
+def totals(runs: Sequence[Run]) -> dict[str, Any]:
+    """Sums over runs, from which the cost at other prices of people and losses follows."""
+    return {
+        "total": {
+            "runs": len(runs),
+            "right": sum(not run.wrong for run in runs),
+            "model_dollars": sum(run.model_dollars for run in runs),
+            "waiting_seconds": sum(run.waiting_seconds for run in runs),
+            "attempts": sum(run.attempts for run in runs),
+            "fixes": sum(run.fixes for run in runs),
+            "wrong": sum(run.wrong for run in runs),
+            "wrong_commits": sum(run.wrong_commits for run in runs),
+        }
+    }
+
+
+def _runs(
+    tasks: Sequence[TaskRecord], route: Route, tiers: Mapping[str, Tier], config: AgentConfig
+) -> list[Run]:
+    return run_all(
+        tasks,
+        route,
+        tiers,
+        trials=config.trials,
+        attempts=config.attempts,
+        detection=config.detection,
+    )
