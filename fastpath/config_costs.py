@@ -39,9 +39,9 @@ class CostsConfig(Section):
 class AgentConfig(Section):
     """The agent task: tool calls on simulated tools, one right call a step, policies of tiers compared."""
 
-    tasks: int = Field(default=64, ge=2)
+    tasks: int = Field(default=48, ge=2)
     """Tasks that are evaluated, of 1 to 8 dependent steps."""
-    calibration_tasks: int = Field(default=32, ge=2)
+    calibration_tasks: int = Field(default=24, ge=2)
     """Tasks of other templates, on which the threshold of escalation is chosen."""
     trials: int = Field(default=8, ge=1)
     """Answers to each step."""

@@ -6,8 +6,10 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
+import yaml
 from tiny import run_stage, write_recipe, write_tiny
 
+from eval import route
 from eval.agent import run as runner
 from eval.agent import scores
 from eval.agent.checker import ERRORS
@@ -16,7 +18,7 @@ from eval.agent.compare import ALL_STANDARD, compare_policies
 from eval.agent.plots import break_even_loss, cost_at
 from eval.agent.policies import Tier
 from eval.agent.records import step_row, task_records
-from eval.agent.tables import advice, policy_table, reliability_table, rules_table
+from eval.agent.tables import advice, best_policy, policy_table, reliability_table, rules_table
 from eval.agent.tasks import generate_tasks
 from fastpath.bootstrap import bootstrap_ratio
 from fastpath.config_costs import AgentConfig, CostsConfig
@@ -25,8 +27,8 @@ AGENT = {"tasks": 8, "calibration_tasks": 4, "trials": 3}
 
 
 @cache
-def steps(num_tasks, split="evaluation"):
-    made = generate_tasks(split=split, seed=1, num_tasks=num_tasks)
+def steps(num_tasks, split="evaluation", seed=1):
+    made = generate_tasks(split=split, seed=seed, num_tasks=num_tasks)
     return [step for task in made for step in choice_steps(task)]
 
 
@@ -54,11 +56,11 @@ def compared(rows, *, costs=None, **config):
     )
 
 
-def planted_run(tiers, *, num_tasks):
+def planted_run(tiers, *, num_tasks, seed=1):
     """Rows of evaluation and calibration tasks, every tier with its error rates."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(seed)
     return [
-        {label: planted_rows(random, rates, steps(num_tasks, split)) for label, rates in tiers.items()}
+        {label: planted_rows(random, rates, steps(num_tasks, split, seed)) for label, rates in tiers.items()}
         for split in ("evaluation", "calibration")
     ]
 
@@ -219,3 +221,34 @@ def test_settings_that_cannot_take_effect_are_one_line(finished, capsys, tmp_pat
         assert run_stage("eval", recipe, change) == 2
         error = capsys.readouterr().err
         assert said in error and "Traceback" not in error, error
+
+
+def test_route_writes_a_policy_with_the_numbers_behind_it(finished, monkeypatch, capsys):
+    run, _ = finished
+    monkeypatch.setattr("sys.argv", ["eval.route", "--run", str(run)])
+    assert route.main() == 0
+    policy = yaml.safe_load((run / "eval/policy.yaml").read_text())
+    agent = json.loads((run / "eval/results.json").read_text())["agent"]
+    assert policy["policy"] == best_policy(agent, without=("priority",))
+    assert all(row["tier"] in ("fast", "standard") and row["because"] for row in policy["classes"])
+    assert (
+        "refund" not in policy["serve"]["reversible_tools"]
+        and "find_order" in policy["serve"]["reversible_tools"]
+    )
+    monkeypatch.setattr("sys.argv", ["eval.route", "--run", str(run / "nowhere")])
+    assert route.main() == 2
+    assert "no such run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fast", [0.03, 0.3])
+@pytest.mark.parametrize("loss", [0.0, 50.0])
+def test_the_chosen_policy_is_no_worse_than_either_tier_alone_on_held_out_tasks(fast, loss):
+    """Chosen on some tasks; on others it costs no more than the better of all fast and all standard."""
+    rates = {"base": {"misread_constraint": 0.02}, "fast": {"misread_constraint": fast}}
+    costs = {"dollars_per_wrong_commit": loss, "dollars_per_million_tokens": {"base": 500.0, "fast": 100.0}}
+    chosen = best_policy(
+        compared(planted_run(rates, num_tasks=64), costs=CostsConfig(**costs)), without=("priority",)
+    )
+    held_out = compared(planted_run(rates, num_tasks=64, seed=8), costs=CostsConfig(**costs))
+    better = min(held_out["cost_per_success"][name] for name in ("all standard", "all fast"))
+    assert held_out["policies"][chosen]["cost_per_success"]["low"] <= better

@@ -7,14 +7,15 @@ The prompt of a step begins with the prompt of the step before, so a task is run
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from random import Random
 from typing import Any
 
 from eval.agent.checker import classify_text, executes, is_reversible
-from eval.agent.tasks import AgentTask, value_of
+from eval.agent.tasks import AgentTask, generate_tasks, value_of
 from eval.agent.tools import ASK_HUMAN, Call, Domain, Tool, parse_call
 
+NUM_EXAMPLES, EXAMPLE_STEPS = 96, (3, 4, 5)
 REPEATS = 0.2
 """Share of wrong tools that are a call made before; small models like to repeat."""
 REASONS = {
@@ -54,20 +55,27 @@ class ChoiceStep:
 
 def choice_steps(task: AgentTask) -> list[ChoiceStep]:
     """Every step of the task with its candidates; the same in every process."""
-    prompts, text = [], opening(task)
-    for call, says in zip(task.gold, task.observations, strict=True):
-        prompts.append(text)
-        text = f"{text} {call.text}\n{says}\n>"
+    before = f"{tools_text(task.domain)}\n\n{example(task.domain_name)}\n\n"
     return [
-        ChoiceStep(task=task, step=step, prompt=prompt, choices=_choices(task, step))
-        for step, prompt in enumerate(prompts)
+        ChoiceStep(task=task, step=step, prompt=before + text, choices=_choices(task, step))
+        for step, text in enumerate(dialogue(task)[:-1])
     ]
 
 
-def opening(task: AgentTask) -> str:
-    """What stands before the first call: the tools, the goal, what is done."""
-    done = ", ".join(task.done) or "nothing"
-    return f"{tools_text(task.domain)}\n\nTask: {task.goal}\nDone before: {done}.\n>"
+def dialogue(task: AgentTask) -> list[str]:
+    """The task and its right calls so far, before each step and at the end: each goes on from the last."""
+    texts = [f"Task: {task.goal}\nDone before: {', '.join(task.done) or 'nothing'}.\n>"]
+    for call, says in zip(task.gold, task.observations, strict=True):
+        texts.append(f"{texts[-1]} {call.text}\n{says}\n>")
+    return texts
+
+
+@cache
+def example(domain: str) -> str:
+    """One solved task, of templates that neither evaluation nor calibration has: it shows how calls go on."""
+    tasks = generate_tasks(split="distillation", seed=0, num_tasks=NUM_EXAMPLES)
+    task = next(t for t in tasks if t.domain_name == domain and t.k in EXAMPLE_STEPS and not t.brief)
+    return dialogue(task)[-1].removesuffix("\n>")
 
 
 def tools_text(domain: Domain) -> str:

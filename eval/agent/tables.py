@@ -1,6 +1,6 @@
 """Facts of the agent task -> tables and sentences. Reads only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eval.agent.checker import ERRORS
@@ -40,10 +40,10 @@ def policy_table(agent: Mapping[str, Any]) -> Table:
             (
                 name + (" (cheapest)" if name == best else ""),
                 _difference(row),
-                *(_dollars(figure) for figure in figures),
-                *(_percent(row[key]) for key in ("success_rate", "completion_rate")),
+                *(dollars_words(figure) for figure in figures),
+                *(percent_words(row[key]) for key in ("success_rate", "completion_rate")),
                 *(_number(row[key]) for key in ("retries", "human_minutes", "waiting_minutes")),
-                _dollars(row["model_dollars"]),
+                dollars_words(row["model_dollars"]),
             )
         )
     return Table(
@@ -71,9 +71,9 @@ def reliability_table(agent: Mapping[str, Any]) -> Table:
     """Every tier: right answers and errors by class, each with its interval."""
     labels = list(agent["tiers"])
     rows = [
-        ("right", *(_percent(agent["tiers"][label]["profile"][RIGHT]) for label in labels)),
+        ("right", *(percent_words(agent["tiers"][label]["profile"][RIGHT]) for label in labels)),
         *(
-            (f"right, {words}", *(_percent(agent["tiers"][label][key]) for label in labels))
+            (f"right, {words}", *(percent_words(agent["tiers"][label][key]) for label in labels))
             for key, words in (
                 ("right_reversible", "call can be undone"),
                 ("right_irreversible", "call cannot be undone"),
@@ -82,7 +82,7 @@ def reliability_table(agent: Mapping[str, Any]) -> Table:
         *(
             (
                 error.replace("_", " "),
-                *(_percent(agent["tiers"][label]["profile"][error]) for label in labels),
+                *(percent_words(agent["tiers"][label]["profile"][error]) for label in labels),
             )
             for error in ERRORS
         ),
@@ -150,10 +150,10 @@ def run_words(agent: Mapping[str, Any]) -> str:
     )
 
 
-def best_policy(agent: Mapping[str, Any]) -> str:
-    """The policy with the lowest cost of a success."""
+def best_policy(agent: Mapping[str, Any], *, without: Sequence[str] = ()) -> str:
+    """The policy with the lowest cost of a success, of those that need no tier `without`."""
     return min(
-        agent["policies"],
+        (name for name, row in agent["policies"].items() if row["tier"] not in without),
         key=lambda name: _infinite_if_none(agent["policies"][name]["cost_per_success"]["value"]),
     )
 
@@ -162,7 +162,7 @@ def advice(agent: Mapping[str, Any]) -> str:
     """One sentence that says what to do."""
     name = best_policy(agent)
     best, standard = agent["policies"][name], agent["policies"][ALL_STANDARD]
-    cost = _dollars(best["cost_per_success"])
+    cost = dollars_words(best["cost_per_success"])
     if best["cost_per_success"]["value"] is None:
         return "What to do: nothing here succeeds at all; take a larger model."
     if name == ALL_STANDARD:
@@ -176,8 +176,8 @@ def advice(agent: Mapping[str, Any]) -> str:
         else f"send {KINDS[best['policy']]} to {best['tier']}"
         + ("" if best["policy"] == "all" else ", the rest to standard")
     )
-    beside = f"A success costs {cost}, on the standard tier {_dollars(standard['cost_per_success'])}"
-    saved = _dollars(best["saving"])
+    beside = f"A success costs {cost}, on the standard tier {dollars_words(standard['cost_per_success'])}"
+    saved = dollars_words(best["saving"])
     if best["saving"]["low"] is not None and best["saving"]["low"] > 0:
         return f"What to do: {what}. {beside}: {saved} saved."
     return f"What to do: {what}, if at all. {beside}; that it saves anything is not shown ({saved})."
@@ -209,12 +209,14 @@ def _cell(figure: Mapping[str, Any] | None, word: str) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _dollars(figure: Mapping[str, Any]) -> str:
+def dollars_words(figure: Mapping[str, Any]) -> str:
+    """'$1.20 [$1.05, $1.41]'; inf where there may be no success."""
     small = all(abs(figure[key] or 0) < 0.1 for key in ("value", "low", "high"))
     return _cell(figure, "${:.2g}" if small else "${:.2f}")
 
 
-def _percent(figure: Mapping[str, Any] | None) -> str:
+def percent_words(figure: Mapping[str, Any] | None) -> str:
+    """'93.1 [90.2, 95.5]'; "" where there is none."""
     if figure is None:
         return ""
     scaled = {key: 100 * value for key, value in figure.items()}

@@ -1,0 +1,139 @@
+"""Which work goes to which tier, as measured: writes policy.yaml, each line with the numbers behind it.
+
+python -m eval.route --run runs/agent           writes runs/agent/eval/policy.yaml
+
+Classes of work come from the run's suites and its agent task; `serve:` is what the stage `serve` takes. The
+policy is the one with the lowest cost of a success at the prices of the run's `costs:`.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eval.agent.policies import PRIORITY, STANDARD
+from eval.agent.tables import advice, best_policy, dollars_words, percent_words
+from eval.agent.tasks import DOMAINS
+from eval.facts import Facts, read_facts
+from eval.tables import claim_words, interval
+from fastpath.cli import guarded
+from fastpath.errors import RunError
+from fastpath.runs import write_text
+
+SERVE = {"all": "off", "tiered": "gate", "escalate": "escalate", "cascade": "off"}
+"""Policy of the agent task -> what `serve` does with a call of the fast tier."""
+
+
+def policy_of(facts: Facts) -> dict[str, Any]:
+    """The tier policy of a run as data. Raises RunError if the run has no agent task."""
+    agent = facts.results.get("agent")
+    if not agent:
+        raise RunError(f"{facts.folder}: no agent task; add `eval.agent` to the recipe and evaluate again")
+    name = best_policy(agent, without=(PRIORITY,))
+    row = agent["policies"][name]
+    label = row["tier"] if row["tier"] != STANDARD else next(iter(facts.variants))
+    kind = "standard" if row["tier"] == STANDARD else row["policy"]
+    return {
+        "run": facts.name,
+        "policy": name,
+        "because": advice(agent),
+        "fast_model": facts.results["models"][label],
+        "classes": [*suite_classes(facts, label), *call_classes(agent, label, kind)],
+        "thresholds": thresholds(agent, label, kind),
+        "serve": {
+            "default_tier": "standard" if kind == "standard" else "fast",
+            "policy": "off" if kind == "standard" else SERVE[kind],
+            "reversible_tools": sorted(
+                tool.name for domain in DOMAINS.values() for tool in domain.tools.values() if tool.reversible
+            ),
+        },
+    }
+
+
+def suite_classes(facts: Facts, label: str) -> list[dict[str, str]]:
+    """Single answers: simple work goes fast if the claim is shown, complex if no loss is known."""
+    variant = facts.variants[label]
+    claim = variant["claim"]
+    rows = [
+        {
+            "work": "simple: one look-up or one label",
+            "tier": "fast" if claim["verdict"] == "shown" else "standard",
+            "because": claim_words(claim, label),
+        }
+    ]
+    for kind, mean in variant["complex"]["means"].items():
+        unharmed = mean["gap_high"] < claim["margin"]
+        rows.append(
+            {
+                "work": f"complex: several dependent steps ({kind})",
+                "tier": "fast" if unharmed else "standard",
+                "because": f"{interval(mean)} points lost, {mean['num_items']} items",
+            }
+        )
+    return rows
+
+
+def call_classes(agent: Mapping[str, Any], label: str, kind: str) -> list[dict[str, str]]:
+    """Calls of tools: those that can be undone, those that cannot, and what comes after a failed one."""
+    tiers = agent["tiers"]
+
+    def right(key: str) -> str:
+        return (
+            f"right in {percent_words(tiers[label][key])} % by {label}, "
+            f"{percent_words(tiers[STANDARD][key])} % by standard"
+        )
+
+    first = "standard" if kind == "standard" else "fast"
+    return [
+        {"work": "calls that can be undone", "tier": first, "because": right("right_reversible")},
+        {
+            "work": "calls that cannot be undone",
+            "tier": "standard" if kind in ("standard", "tiered") else first,
+            "because": right("right_irreversible"),
+        },
+        {
+            "work": "the next attempt after a failed call",
+            "tier": "standard" if kind in ("standard", "cascade") else first,
+            "because": "; ".join(
+                f"{name} {dollars_words(row['cost_per_success'])}" for name, row in agent["policies"].items()
+            ),
+        },
+    ]
+
+
+def thresholds(agent: Mapping[str, Any], label: str, kind: str) -> dict[str, Any]:
+    """Margin below which standard is asked, null: unused; loss from which standard commits, null: never."""
+    return {
+        "escalate_below_margin": round(agent["thresholds"][label], 4) if kind == "escalate" else None,
+        "commit_by_standard_from_loss_dollars": agent["commit"][label]["loss"],
+        "attempts": agent["attempts"],
+    }
+
+
+def main() -> int:
+    """Write policy.yaml of a finished run, print it and its path."""
+    description, _, examples = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.route",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=Path, required=True, help="a run folder, for example runs/agent")
+    arguments = parser.parse_args()
+
+    def work() -> None:
+        folder = arguments.run / "eval"
+        text = yaml.safe_dump(policy_of(read_facts(folder)), sort_keys=False, width=100)
+        write_text(folder / "policy.yaml", f"# Written by python -m eval.route --run {arguments.run}\n{text}")
+        print(text)
+        print(folder / "policy.yaml")
+
+    return guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
