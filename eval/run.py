@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from eval.agent.run import check_prices, run_agent
+from eval.agent.run import check_agent, run_agent
 from eval.answers import answer
 from eval.depth import depth_facts
 from eval.engines import check_engine
@@ -49,7 +49,7 @@ def run(recipe: Recipe) -> Path:
         )
     device = pick_device(recipe.model)
     team = Team.launched(device)
-    check_prices(config, recipe.costs)
+    check_agent(config, recipe.costs)
     suites = load_suites(config, seed=recipe.seed)
     sources, digests = find_models(recipe, config)
     check_shares(suites, config, team)

@@ -1,6 +1,6 @@
 """The keys of the agent task and of its cost model."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,6 +43,12 @@ class AgentConfig(Section):
     """Tasks that are evaluated, of 1 to 8 dependent steps."""
     calibration_tasks: int = Field(default=24, ge=2)
     """Tasks of other templates, on which the threshold of escalation is chosen."""
+    form: Literal["choice", "tools"] = "choice"
+    """choice: the likelihood of candidate calls, for small models too; tools: the model writes its calls."""
+    endpoint: str | None = None
+    """OpenAI-compatible URL (http://.../v1) whose tiers standard and fast are asked, with form: tools."""
+    max_new_tokens: int = Field(default=128, ge=1)
+    """Longest call that is written, with form: tools."""
     trials: int = Field(default=8, ge=1)
     """Answers to each step."""
     temperature: float = Field(default=1.0, gt=0)
@@ -53,7 +59,9 @@ class AgentConfig(Section):
     """Chance that a wrong call which could be executed is noticed before; what tools refuse always is."""
 
     @model_validator(mode="after")
-    def _no_answer_is_seen_twice(self) -> Self:
+    def _fits(self) -> Self:
         if self.attempts > self.trials:
             raise ValueError(f"attempts: {self.attempts} need as many trials, found {self.trials}")
+        if self.endpoint and self.form != "tools":
+            raise ValueError("endpoint: is asked for written calls; set form: tools")
         return self

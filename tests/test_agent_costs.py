@@ -71,7 +71,7 @@ def test_closed_forms_agree_with_simulation_to_1_percent(p, limit, detection):
 def test_policies_on_planted_answers_agree_with_closed_forms_to_1_percent(detection, limit):
     random = np.random.default_rng(1)
     tasks = planted(random, tasks=20_000, steps=1, trials=4, p=0.7)
-    runs = run_all(tasks, always(STANDARD), ONE, trials=4, attempts=limit, detection=detection)
+    runs = run_all(tasks, always(STANDARD), ONE, attempts=limit, detection=detection)
     form = Attempts(0.7, limit, detection)
     assert np.mean([r.attempts for r in runs]) == pytest.approx(form.expected, rel=0.01)
     assert np.mean([r.completed for r in runs]) == pytest.approx(form.right, rel=0.01)
@@ -85,7 +85,7 @@ def test_a_cascade_takes_standard_s_chance_where_fast_failed():
     random = np.random.default_rng(2)
     hard = {"tasks": 20_000, "steps": 1, "trials": 2, "p": 0.7, "spread": 0.3}
     tasks = merged(planted(random, **hard), planted(random, **hard))
-    runs = run_all(tasks, cascade("fast"), TIERS, trials=2, attempts=2, detection=1.0)
+    runs = run_all(tasks, cascade("fast"), TIERS, attempts=2, detection=1.0)
     form = cascade_cost(0.7, 0.4, fast=CALL / 5, standard=CALL, fix=FIX)
     assert np.mean([dollars(r, COSTS) for r in runs]) == pytest.approx(form, rel=0.01)
     assert cascade_cost(0.7, 0.7, fast=CALL / 5, standard=CALL, fix=FIX) < 0.8 * form
@@ -96,7 +96,7 @@ def test_a_mean_of_ratios_is_wrong():
     random = np.random.default_rng(3)
     tasks = planted(random, tasks=400, steps=1, trials=20, p=0.55, spread=0.4, reversible=True)
     costs = CostsConfig(minutes_per_fix=0.0, minutes_per_repair=0.0)
-    runs = run_all(tasks, always(STANDARD), ONE, trials=20, attempts=1, detection=0.0)
+    runs = run_all(tasks, always(STANDARD), ONE, attempts=1, detection=0.0)
     truth = CALL / 0.55  # every run costs one call, 55 % succeed
     assert cost_per_success(runs, costs, seed=0)["value"] == pytest.approx(truth, rel=0.03)
     by_task: dict[str, list] = {}
@@ -121,7 +121,7 @@ def test_intervals_cover_the_truth_in_500_simulated_runs(monkeypatch):
     covered = dict.fromkeys(truths, 0)
     for number in range(500):
         tasks = planted(random, tasks=40, steps=1, trials=4, p=0.75, spread=0.15)
-        runs = run_all(tasks, always(STANDARD), ONE, trials=4, attempts=2, detection=0.8)
+        runs = run_all(tasks, always(STANDARD), ONE, attempts=2, detection=0.8)
         facts = per_run(runs, COSTS, seed=number)
         for name, value in truths.items():
             covered[name] += facts[name]["low"] <= value <= facts[name]["high"]
@@ -132,14 +132,14 @@ def test_intervals_cover_the_truth_in_500_simulated_runs(monkeypatch):
 def test_without_any_success_the_cost_is_none_and_not_a_number():
     random = np.random.default_rng(5)
     tasks = planted(random, tasks=5, steps=1, trials=2, p=0.0)
-    runs = run_all(tasks, always(STANDARD), ONE, trials=2, attempts=1, detection=0.0)
+    runs = run_all(tasks, always(STANDARD), ONE, attempts=1, detection=0.0)
     assert cost_per_success(runs, COSTS, seed=0) == {"value": None, "low": None, "high": None}
     assert saving(runs, runs, COSTS, seed=0)["value"] is None
 
 
 def test_a_policy_saves_nothing_over_itself():
     tasks = planted(np.random.default_rng(6), tasks=30, steps=2, trials=2, p=0.8)
-    runs = run_all(tasks, always(STANDARD), ONE, trials=2, attempts=2, detection=0.9)
+    runs = run_all(tasks, always(STANDARD), ONE, attempts=2, detection=0.9)
     assert saving(runs, runs, COSTS, seed=0) == {"value": 0.0, "low": 0.0, "high": 0.0}
 
 

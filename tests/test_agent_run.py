@@ -51,9 +51,10 @@ def compared(rows, *, costs=None, **config):
         task_records(part, trials=config.get("trials", 3), temperature=1.0, seed=0) for part in rows
     )
     tiers = {label: Tier(0.001, 0.01, 1e-6, 1e-5, records=label) for label in rows[0]}
-    return compare_policies(
+    facts = compare_policies(
         evaluation, calibration, tiers, AgentConfig(**{"trials": 3} | config), costs or CostsConfig(), seed=0
     )
+    return facts | {"form": "choice", "infrastructure_errors": 0}
 
 
 def planted_run(tiers, *, num_tasks, seed=1):
@@ -203,7 +204,7 @@ def test_a_killed_run_goes_on_where_it_died_and_gives_the_same_facts(finished, t
         (tmp_path / "run/eval" / name).unlink()
     asked = []
     real = runner.score
-    monkeypatch.setattr(runner, "score", lambda lm, made, zoo: asked.append(len(made)) or real(lm, made, zoo))
+    monkeypatch.setattr(runner, "score", lambda *given: asked.append(len(given[2])) or real(*given))
     assert run_stage("eval", recipe, f"out={tmp_path / 'run'}") == 0
     assert json.loads((tmp_path / "run/eval/results.json").read_text())["agent"] == want
     assert len(asked) == 1

@@ -38,12 +38,13 @@ def compare_policies(
 ) -> dict[str, Any]:
     """Facts of every tier and every policy, as JSON data. Tiers: base and each variant; priority is added."""
     with_priority = {**tiers, PRIORITY: priority(tiers[STANDARD], costs)}
+    variants = [label for label in tiers if label != STANDARD]
     thresholds = {
         label: best_threshold(calibration, label, with_priority, config, costs)
-        for label in tiers
-        if label != STANDARD
+        for label in variants
+        if calibration
     }
-    routes = policies(thresholds)
+    routes = policies(variants, thresholds)
     runs = {name: _runs(tasks, route, with_priority, config) for name, (_, _, route) in routes.items()}
     rows = {}
     for name, (tier, kind, _) in routes.items():
@@ -65,9 +66,7 @@ def compare_policies(
         "costs": costs.model_dump(),
         "tiers": {label: tier_facts(tasks, label, seed=seed) for label in tiers},
         "thresholds": thresholds,
-        "commit": {
-            label: commit_facts(tasks, label, with_priority, costs) for label in tiers if label != STANDARD
-        },
+        "commit": {label: commit_facts(tasks, label, with_priority, costs) for label in variants},
         "policies": rows,
         "cost_per_success": {name: row["cost_per_success"]["value"] for name, row in rows.items()},
     }
@@ -76,16 +75,18 @@ def compare_policies(
 ALL_STANDARD, ALL_PRIORITY = "all standard", "all priority"
 
 
-def policies(thresholds: Mapping[str, float]) -> dict[str, tuple[str, str, Route]]:
-    """{name: (tier, kind, route)}; `thresholds` has the threshold of escalation of every fast tier."""
+def policies(variants: Sequence[str], thresholds: Mapping[str, float]) -> dict[str, tuple[str, str, Route]]:
+    """{name: (tier, kind, route)}; `thresholds`: the margin below which a variant asks standard, if any."""
     routes: dict[str, tuple[str, str, Route]] = {
         ALL_STANDARD: (STANDARD, "all", always(STANDARD)),
         ALL_PRIORITY: (PRIORITY, "all", always(PRIORITY)),
     }
-    for label, threshold in thresholds.items():
+    for label in variants:
         routes[f"all {label}"] = (label, "all", always(label))
         routes[f"{label}, standard commits"] = (label, "tiered", tiered(label))
-        routes[f"{label}, standard where unsure"] = (label, "escalate", escalate(label, threshold))
+        if label in thresholds:
+            unsure = escalate(label, thresholds[label])
+            routes[f"{label}, standard where unsure"] = (label, "escalate", unsure)
         routes[f"{label}, then standard"] = (label, "cascade", cascade(label))
     return routes
 
@@ -110,7 +111,7 @@ def best_threshold(
     costs: CostsConfig,
 ) -> float:
     """The margin below which asking standard is cheapest, on calibration tasks: 0 never, above 1 always."""
-    margins = [record.margin for task in tasks for record in task.steps[label]]
+    margins = [record.margin or 0.0 for task in tasks for record in task.steps[label]]
     candidates = [0.0, *np.quantile(margins, np.linspace(0, 1, NUM_THRESHOLDS)).tolist(), 1.01]
 
     def cost(threshold: float) -> float:
@@ -169,7 +170,6 @@ def _runs(
         tasks,
         route,
         tiers,
-        trials=config.trials,
         attempts=config.attempts,
         detection=config.detection,
     )

@@ -43,7 +43,8 @@ def escalate(fast: str, threshold: float, standard: str = STANDARD) -> Route:
     """Standard wherever fast's margin is below the threshold."""
 
     def route(records: Mapping[str, StepRecord], trial: int, attempt: int) -> Asked:
-        if records[fast].margin >= threshold:
+        margin = records[fast].margin
+        if margin is None or margin >= threshold:
             return [fast]
         return [standard] if attempt else [fast, standard]  # the margin is known from the first attempt
 
@@ -127,7 +128,6 @@ def run_all(
     route: Route,
     tiers: Mapping[str, Tier],
     *,
-    trials: int,
     attempts: int,
     detection: float,
 ) -> list[Run]:
@@ -135,5 +135,5 @@ def run_all(
     return [
         run_policy(task, route, tiers, trial=trial, attempts=attempts, detection=detection)
         for task in tasks
-        for trial in range(trials)
+        for trial in range(task.trials)
     ]

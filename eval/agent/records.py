@@ -1,7 +1,7 @@
 """What each tier answered on each step and trial, recorded once; policies are compared on it afterwards."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -32,8 +32,8 @@ class StepRecord:
     """All answers of one tier to one step, a trial each."""
 
     answers: tuple[Answer, ...]
-    margin: float
-    """Probability of the best candidate beyond the second."""
+    margin: float | None
+    """Probability of the best candidate beyond the second; None where there were no candidates."""
     tokens_read: int
 
 
@@ -47,6 +47,11 @@ class TaskRecord:
     steps: Mapping[str, tuple[StepRecord, ...]]
     """Tier -> a record a step."""
 
+    @property
+    def trials(self) -> int:
+        """How often each step was answered."""
+        return len(next(iter(self.steps.values()))[0].answers)
+
 
 def probabilities(nats: Sequence[float], temperature: float) -> list[float]:
     """Chance of each candidate: softmax of its log-likelihood over the temperature."""
@@ -58,23 +63,33 @@ def probabilities(nats: Sequence[float], temperature: float) -> list[float]:
 def step_record(
     row: Mapping[str, Any], *, tier: str, trials: int, temperature: float, seed: int
 ) -> StepRecord:
-    """Trials drawn from recorded log-likelihoods of the candidates: a function of (seed, tier, row) alone."""
-    chances = probabilities(row["log_likelihoods"], temperature)
+    """The answers of a recorded row: written ones as they are, else trials drawn among the candidates.
+
+    A draw is a function of (seed, tier, row) alone, and so is the luck of every answer.
+    """
     random = Random(f"{seed}/{tier}/{row['task']}/{row['step']}")
+    if "answers" in row:
+        answers = tuple(_answer(facts, random) for facts in row["answers"])
+        return StepRecord(answers, None, row["tokens_read"])
+    chances = probabilities(row["log_likelihoods"], temperature)
     first, second = sorted(chances, reverse=True)[:2]
+    keys = {"errors": "error", "executes": "executes", "reversible": "reversible"}
     answers = []
     for _ in range(trials):
         (number,) = random.choices(range(len(chances)), chances)
-        answers.append(
-            Answer(
-                error=row["errors"][number],
-                executes=row["executes"][number],
-                reversible=row["reversible"][number],
-                luck=random.random(),
-                tokens_written=row["tokens_written"][number],
-            )
-        )
+        facts = {key: row[keys_][number] for keys_, key in keys.items()}
+        answers.append(_answer(facts | {"tokens_written": row["tokens_written"][number]}, random))
     return StepRecord(tuple(answers), first - second, row["tokens_read"])
+
+
+def _answer(facts: Mapping[str, Any], random: Random) -> Answer:
+    return Answer(
+        error=facts["error"],
+        executes=facts["executes"],
+        reversible=facts["reversible"],
+        luck=random.random(),
+        tokens_written=facts["tokens_written"],
+    )
 
 
 def step_row(step: ChoiceStep, log_likelihoods: Sequence[float], tokens: Sequence[int]) -> dict[str, Any]:
@@ -95,18 +110,41 @@ def step_row(step: ChoiceStep, log_likelihoods: Sequence[float], tokens: Sequenc
 def task_records(
     rows: Mapping[str, Sequence[Mapping[str, Any]]], *, trials: int, temperature: float, seed: int
 ) -> list[TaskRecord]:
-    """Recorded rows, {tier: rows in the order of tasks and steps} -> a record a task."""
-    first = next(iter(rows.values()))
+    """Recorded rows, {tier: rows in the order of tasks and steps} -> a record a task.
+
+    A trial in which some tier's answer did not come is left out for all, so that all have the same trials; a
+    task without any is left out.
+    """
+    by_task: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    for tier, of_tier in rows.items():
+        for row in of_tier:
+            by_task.setdefault(row["task"], {}).setdefault(tier, []).append(row)
     tasks = []
-    for task in dict.fromkeys(row["task"] for row in first):
-        mine = {tier: [row for row in of_tier if row["task"] == task] for tier, of_tier in rows.items()}
+    for task, tiers in by_task.items():
+        lost = {trial for mine in tiers.values() for row in mine for trial in lost_trials(row)}
+        kept = {tier: [_without(row, lost) for row in mine] for tier, mine in tiers.items()}
         steps = {
             tier: tuple(
-                step_record(row, tier=tier, trials=trials, temperature=temperature, seed=seed)
-                for row in of_tier
+                step_record(row, tier=tier, trials=trials, temperature=temperature, seed=seed) for row in mine
             )
-            for tier, of_tier in mine.items()
+            for tier, mine in kept.items()
         }
-        reversible = tuple(row["reversible"][row["gold"]] for row in next(iter(mine.values())))
-        tasks.append(TaskRecord(task, reversible, steps))
+        if next(iter(steps.values()))[0].answers:
+            reversible = tuple(_gold_reversible(row) for row in next(iter(tiers.values())))
+            tasks.append(TaskRecord(task, reversible, steps))
     return tasks
+
+
+def lost_trials(row: Mapping[str, Any]) -> list[int]:
+    """Trials of a step in which no answer came: the server's fault, not the model's."""
+    return [n for n, answer in enumerate(row.get("answers", ())) if "infrastructure" in answer]
+
+
+def _without(row: Mapping[str, Any], lost: Collection[int]) -> Mapping[str, Any]:
+    if not lost:
+        return row
+    return {**row, "answers": [answer for n, answer in enumerate(row["answers"]) if n not in lost]}
+
+
+def _gold_reversible(row: Mapping[str, Any]) -> bool:
+    return row["gold_reversible"] if "answers" in row else row["reversible"][row["gold"]]

@@ -7,21 +7,20 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from eval.agent.choices import ChoiceStep, choice_steps
+from eval.agent.choices import choice_steps
 from eval.agent.compare import compare_policies
 from eval.agent.policies import Tier
-from eval.agent.records import step_row, task_records
-from eval.agent.tasks import DOMAINS, generate_tasks
+from eval.agent.records import lost_trials, step_row, task_records
+from eval.agent.tasks import DOMAINS, AgentTask, generate_tasks
+from eval.agent.written import Rows, ask_endpoint, write_calls
 from eval.panel import Panel
 from eval.zoo import BASE, Zoo
 from fastpath.config import EvalConfig, Recipe
-from fastpath.config_costs import CostsConfig
-from fastpath.errors import ConfigError
+from fastpath.config_costs import AgentConfig, CostsConfig
+from fastpath.errors import ConfigError, RunError
 from fastpath.progress import progress
 from fastpath.runs import step
 from fastpath.team import Team
-
-Rows = list[dict[str, Any]]
 
 
 def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, Any], *, out: Path) -> Any:
@@ -29,31 +28,33 @@ def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, 
 
     Answers are kept in OUT/agent/ by tier, split and domain: a killed run goes on there.
     """
-    if config.agent is None:
+    if (agent := config.agent) is None:
         return None
     costs = recipe.costs or CostsConfig()
     rows = record(zoo, config, seed=recipe.seed, out=out)
     tiers = {label: tier_of(label, speed, costs) for label in zoo.sources}
-    evaluation, calibration = (
-        task_records(
-            rows[split],
-            trials=config.agent.trials,
-            temperature=config.agent.temperature,
-            seed=recipe.seed,
+    settings = {"trials": agent.trials, "temperature": agent.temperature, "seed": recipe.seed}
+    evaluation = task_records(rows["evaluation"], **settings)
+    calibration = task_records(rows.get("calibration", {}), **settings)
+    lost = sum(len(lost_trials(row)) for of_tier in rows["evaluation"].values() for row in of_tier)
+    if len(evaluation) < 2:
+        raise RunError(
+            f"{out}/agent: {lost} answers did not come, nothing to compare; delete it and try again"
         )
-        for split in ("evaluation", "calibration")
-    )
-    return compare_policies(evaluation, calibration, tiers, config.agent, costs, seed=recipe.seed)
+    facts = compare_policies(evaluation, calibration, tiers, agent, costs, seed=recipe.seed)
+    return facts | {"form": agent.form, "infrastructure_errors": lost}
 
 
-def check_prices(config: EvalConfig, costs: CostsConfig | None) -> None:
-    """Raise ConfigError if a price is given for a tier that is not evaluated."""
+def check_agent(config: EvalConfig, costs: CostsConfig | None) -> None:
+    """Raise ConfigError for a price of a tier that is not evaluated, or an endpoint with too few tiers."""
     labels = (BASE, *config.variants)
     for label in costs.dollars_per_million_tokens if costs else ():
         if label not in labels:
             raise ConfigError(
                 f"costs.dollars_per_million_tokens: no tier {label!r}; there are {', '.join(labels)}"
             )
+    if config.agent and config.agent.endpoint and len(config.variants) > 1:
+        raise ConfigError("eval.agent.endpoint: has one fast tier; name one variant")
 
 
 def tier_of(label: str, speed: Mapping[str, Any], costs: CostsConfig) -> Tier:
@@ -73,51 +74,78 @@ def tier_of(label: str, speed: Mapping[str, Any], costs: CostsConfig) -> Tier:
 
 
 def record(zoo: Zoo, config: EvalConfig, *, seed: int, out: Path) -> dict[str, dict[str, Rows]]:
-    """{split: {tier: a row a step}}: the log-likelihood of every candidate of every step."""
-    assert config.agent is not None
-    sizes = {"evaluation": config.agent.tasks, "calibration": config.agent.calibration_tasks}
+    """{split: {tier: a row a step}}: what every tier answered. Calibration only where there is a margin."""
+    agent = config.agent
+    assert agent is not None
+    sizes = {"evaluation": agent.tasks}
+    if agent.form == "choice":
+        sizes["calibration"] = agent.calibration_tasks
     parts = {
-        (split, domain): [s for task in tasks if task.domain_name == domain for s in choice_steps(task)]
+        (split, domain): [task for task in tasks if task.domain_name == domain]
         for split, size in sizes.items()
         for tasks in [generate_tasks(split=split, seed=seed, num_tasks=size)]
         for domain in DOMAINS
     }
     rows: dict[str, dict[str, Rows]] = {split: {label: [] for label in zoo.sources} for split in sizes}
     panel: Panel | None = None
-    total = len(zoo.sources) * sum(len(s.choices) for steps in parts.values() for s in steps)
+    output = "multiple_choice" if agent.form == "choice" else "generate_until"
+    total = len(zoo.sources) * sum(num_requests(tasks, agent) for tasks in parts.values())
     with progress(f"agent: {sum(sizes.values())} tasks, {', '.join(zoo.sources)}", total) as advance:
-        for (split, domain), steps in parts.items():
+        for (split, domain), tasks in parts.items():
             paths = {label: f"agent/{label}/{split}-{domain}.json" for label in zoo.sources}
             missing = [label for label in paths if not (out / paths[label]).exists()]
-            advance(sum(len(s.choices) for s in steps) * (len(paths) - len(missing)))
-            if missing and steps:
+            advance(num_requests(tasks, agent) * (len(paths) - len(missing)))
+            if missing and tasks and not agent.endpoint:
                 panel = panel or Panel(zoo, config, team=Team())  # helpers have gone home
-            lms = panel.lms("multiple_choice", missing, advance) if panel and steps else {}
+            lms = panel.lms(output, missing, advance) if panel and tasks and not agent.endpoint else {}
             for label, path in paths.items():
-                make = partial(score, lms.get(label), steps, zoo)
+                make = partial(answers, lms.get(label), label, tasks, zoo, agent, seed, advance)
                 rows[split][label] += step(out, path, make)
     return rows
 
 
-def score(lm: Any, steps: Sequence[ChoiceStep], zoo: Zoo) -> Rows:
-    """A row a step: log-likelihoods of its candidates by one lm-eval model, and the tokens of all."""
-    if not steps:
+def num_requests(tasks: Sequence[AgentTask], agent: AgentConfig) -> int:
+    """Likelihoods or written calls that one tier is asked for."""
+    if agent.form == "choice":
+        return sum(len(step.choices) for task in tasks for step in choice_steps(task))
+    return agent.trials * sum(task.k for task in tasks)
+
+
+def answers(
+    lm: Any,
+    label: str,
+    tasks: Sequence[AgentTask],
+    zoo: Zoo,
+    agent: AgentConfig,
+    seed: int,
+    advance: Callable[[float], None],
+) -> Rows:
+    """A row a step, of one tier."""
+    if not tasks:
         return []
-    pairs = [(s.prompt, f" {choice.text}") for s in steps for choice in s.choices]
-    answers = iter(
-        lm.loglikelihood([Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)])
-    )
-    count = counter(zoo.get(BASE)[1])
+    if agent.endpoint:
+        return ask_endpoint(label, tasks, agent, seed=seed, advance=advance)
+    tokenizer = zoo.get(BASE)[1]
+    if agent.form == "tools":
+        return write_calls(lm, tokenizer, tasks, agent, seed=seed)
+    return score(lm, tokenizer, tasks)
+
+
+def score(lm: Any, tokenizer: Any, tasks: Sequence[AgentTask]) -> Rows:
+    """A row a step: log-likelihoods of its candidates by one lm-eval model, and the tokens of all."""
+    steps = [made for task in tasks for made in choice_steps(task)]
+    pairs = [(made.prompt, f" {choice.text}") for made in steps for choice in made.choices]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    nats = iter(lm.loglikelihood(requests))
+
+    def size(text: str) -> int:
+        return len(tokenizer(text, add_special_tokens=False).input_ids)
+
     return [
         step_row(
-            s,
-            [next(answers)[0] for _ in s.choices],
-            [count(s.prompt), *(count(f" {choice.text}") for choice in s.choices)],
+            made,
+            [next(nats)[0] for _ in made.choices],
+            [size(made.prompt), *(size(f" {choice.text}") for choice in made.choices)],
         )
-        for s in steps
+        for made in steps
     ]
-
-
-def counter(tokenizer: Any) -> Callable[[str], int]:
-    """Number of tokens of a text."""
-    return lambda text: len(tokenizer(text, add_special_tokens=False).input_ids)

@@ -53,15 +53,16 @@ def rates(outcomes: Floats, clusters: Clusters, *, seed: int) -> list[Figure]:
 def pass_curves(tasks: Sequence[TaskRecord], tier: str, *, seed: int) -> dict[str, list[Figure]]:
     """{"pass_at": ..., "pass_hat": ...}, a figure for each k up to the trials; no retries, no person.
 
-    A trial succeeds where every step is right.
+    A trial succeeds where every step is right. Trials: those that every task has.
     """
-    trials = len(tasks[0].steps[tier][0].answers)
     wins = [
-        sum(all(not record.answers[t].error for record in task.steps[tier]) for t in range(trials))
+        sum(all(not record.answers[t].error for record in task.steps[tier]) for t in range(task.trials))
         for task in tasks
     ]
+    ks = range(1, min(task.trials for task in tasks) + 1)
     curves = {}
     for name, estimate in (("pass_at", pass_at), ("pass_hat", pass_hat)):
-        columns = np.array([[estimate(trials, won, k) for k in range(1, trials + 1)] for won in wins])
+        pairs = zip(tasks, wins, strict=True)
+        columns = np.array([[estimate(task.trials, won, k) for k in ks] for task, won in pairs])
         curves[name] = rates(columns, [task.id for task in tasks], seed=seed)
     return curves

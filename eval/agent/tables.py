@@ -103,7 +103,7 @@ def rules_table(agent: Mapping[str, Any]) -> Table:
     """For every fast tier: when it should ask standard, and who should commit."""
     rows = []
     for label, facts in agent["commit"].items():
-        threshold = agent["thresholds"][label]
+        threshold = agent["thresholds"].get(label, 0.0)
         sure = "always" if threshold <= 0 else "never" if threshold > 1 else f"margin {threshold:.2f} or more"
         loss = facts["loss"]
         rows.append(
@@ -142,11 +142,19 @@ def assumptions_table(agent: Mapping[str, Any]) -> Table:
     return Table(title="What the dollars rest on: your assumptions", headings=("", "value"), rows=tuple(rows))
 
 
+FORMS = {
+    "choice": "calls are drawn among candidates by likelihood",
+    "tools": "calls are written by the model",
+}
+
+
 def run_words(agent: Mapping[str, Any]) -> str:
-    """How it was measured, in a sentence."""
+    """How it was measured, in words."""
+    lost = agent["infrastructure_errors"]
     return (
-        f"{agent['num_tasks']} tasks of 1 to 8 dependent steps, {agent['trials']} runs each; tokens at the "
-        "speed measured here; each request reads its whole prompt."
+        f"{agent['num_tasks']} tasks of 1 to 8 dependent steps, {agent['trials']} runs each; "
+        f"{FORMS[agent['form']]}; tokens at the speed measured here, each request reads its whole prompt."
+        + (f" {lost} answers did not come: their runs are left out for all." if lost else "")
     )
 
 
