@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eval.agent.outside_tables import outside_tables
 from eval.agent.plots import agent_plots
 from eval.agent.tables import advice, assumptions_table, policy_table, reliability_table, rules_table
 from eval.curves import ceiling_plot, depth_plots, frontier_plot
@@ -147,7 +148,7 @@ def _agent(facts: Facts) -> list[Section]:
             "Agent: what mistakes cost",
             words=(advice(agent), AGENT_WORDS),
             plots=agent_plots(agent),
-            tables=tuple(table(agent) for table in tables),
+            tables=(*(table(agent) for table in tables), *outside_tables(agent)),
         )
     ]
 

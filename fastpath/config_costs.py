@@ -49,6 +49,10 @@ class AgentConfig(Section):
     """OpenAI-compatible URL (http://.../v1) whose tiers standard and fast are asked, with form: tools."""
     max_new_tokens: int = Field(default=128, ge=1)
     """Longest call that is written, with form: tools."""
+    bfcl: tuple[str, ...] = ()
+    """Tool-calling data of your own as an outside check: JSON lines in the format of BFCL."""
+    bfcl_items: int = Field(default=100, ge=2)
+    """Most items of each such file."""
     trials: int = Field(default=8, ge=1)
     """Answers to each step."""
     temperature: float = Field(default=1.0, gt=0)

@@ -24,6 +24,12 @@ from fastpath.bootstrap import bootstrap_ratio
 from fastpath.config_costs import AgentConfig, CostsConfig
 
 AGENT = {"tasks": 8, "calibration_tasks": 4, "trials": 3}
+OUTSIDE = {
+    "id": "x",
+    "question": [[{"role": "user", "content": "Area of a square of side 3?"}]],
+    "function": [{"name": "area", "parameters": {"properties": {"side": {"type": "integer"}}}}],
+    "ground_truth": [{"area": {"side": [3]}}],
+}
 
 
 @cache
@@ -54,7 +60,7 @@ def compared(rows, *, costs=None, **config):
     facts = compare_policies(
         evaluation, calibration, tiers, AgentConfig(**{"trials": 3} | config), costs or CostsConfig(), seed=0
     )
-    return facts | {"form": "choice", "infrastructure_errors": 0}
+    return facts | {"form": "choice", "infrastructure_errors": 0, "outside": {}}
 
 
 def planted_run(tiers, *, num_tasks, seed=1):
@@ -160,12 +166,19 @@ def test_a_draw_depends_on_the_seed_the_tier_and_the_step_alone():
 def finished(tmp_path_factory):
     """A run of a tiny model with the agent task."""
     folder = tmp_path_factory.mktemp("agent")
+    (folder / "mine.jsonl").write_text(f"{json.dumps(OUTSIDE)}\n" * 2)
+    agent = AGENT | {"bfcl": [str(folder / "mine.jsonl")]}
     recipe = write_recipe(
         folder / "r.yaml",
         model=write_tiny(folder / "model", max_position_embeddings=4096),
         out=folder / "run",
         prune={"criterion": "cosine"},
-        eval={"agent": AGENT, "depth": [], "complex": ["fastpath_arithmetic"], "items_per_task": 4},
+        eval={
+            "agent": AGENT | {"bfcl": [str(folder / "mine.jsonl")]},
+            "depth": [],
+            "complex": ["fastpath_arithmetic"],
+            "items_per_task": 4,
+        },
         costs={"dollars_per_human_hour": 30.0},
     )
     assert run_stage("prune", recipe) == 0
@@ -180,12 +193,14 @@ def test_results_hold_every_policy_with_its_cost(finished):
     assert set(agent["tiers"]["fast"]["profile"]) == {"right", *ERRORS}
     assert agent["costs"]["dollars_per_human_hour"] == 30.0
     assert len(agent["tiers"]["base"]["pass_hat"]) == AGENT["trials"]
+    assert agent["outside"]["mine"]["num_items"] == 2
 
 
 def test_the_report_has_the_section_in_both_forms(finished):
     run, _ = finished
     agent = json.loads((run / "eval/results.json").read_text())["agent"]
     page, text = (run / "eval/report.html").read_text(), (run / "eval/report.md").read_text()
+    assert "Outside check: mine" in page and "Outside check: mine" in text
     assert "Agent: what mistakes cost" in page and "## Agent: what mistakes cost" in text
     for table in (policy_table(agent), reliability_table(agent), rules_table(agent)):
         assert table.markdown(titled=False) in text

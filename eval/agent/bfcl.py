@@ -71,7 +71,7 @@ def _item(row: Mapping[str, Any]) -> OutsideItem | None:
 
 
 def judge_call(item: OutsideItem, call: Call | None) -> str:
-    """"" for a right call, else the class of the error (checker.ERRORS)."""
+    """ "" for a right call, else the class of the error (checker.ERRORS)."""
     if call is None:
         return "malformed_call"
     if call.tool != item.name:
@@ -96,7 +96,9 @@ def judge_call(item: OutsideItem, call: Call | None) -> str:
 
 def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
     """Whether it is of one of the types; True is no number."""
-    return type(value) in kinds if isinstance(value, bool) and object not in kinds else isinstance(value, kinds)
+    return (
+        type(value) in kinds if isinstance(value, bool) and object not in kinds else isinstance(value, kinds)
+    )
 
 
 def _same(given: Any, value: Any) -> bool:

@@ -19,15 +19,17 @@ LMs = Callable[[list[str]], Mapping[str, Any]]
 
 
 def outside_facts(config: AgentConfig, labels: Sequence[str], lms: LMs, *, seed: int, out: Path) -> Any:
-    """{file: {"num_items", "chance", "tiers": {label: {class: rate}}}} of each file; answers are kept in OUT."""
-    facts = {}
+    """{file: {"num_items", "chance", "tiers": {label: {class: rate}}}}; answers are kept in OUT/agent/."""
+    names, facts = (RIGHT, *ERRORS), {}
     for path in config.bfcl:
         items = read_bfcl(path, limit=config.bfcl_items)
         name = Path(path).stem
         paths = {label: f"agent/{label}/bfcl-{name}.json" for label in labels}
         missing = [label for label in labels if not (out / paths[label]).exists()]
         models = lms(missing) if missing else {}
-        chosen = {label: step(out, paths[label], partial(choose, models.get(label), items)) for label in labels}
+        chosen = {
+            label: step(out, paths[label], partial(choose, models.get(label), items)) for label in labels
+        }
         names = (RIGHT, *ERRORS)
         tiers = {}
         for label, errors in chosen.items():

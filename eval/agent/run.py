@@ -1,14 +1,16 @@
 """The agent task of an evaluation: every tier answers once, then all policies are compared on that."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from eval.agent.bfcl import read_bfcl
 from eval.agent.choices import choice_steps
 from eval.agent.compare import compare_policies
+from eval.agent.outside import outside_facts
 from eval.agent.policies import Tier
 from eval.agent.records import lost_trials, step_row, task_records
 from eval.agent.tasks import DOMAINS, AgentTask, generate_tasks
@@ -31,28 +33,36 @@ def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, 
     if (agent := config.agent) is None:
         return None
     costs = recipe.costs or CostsConfig()
-    rows = record(zoo, config, seed=recipe.seed, out=out)
+    panel = cache(lambda: Panel(zoo, config, team=Team()))  # helpers have gone home
+    rows = record(zoo, agent, panel, seed=recipe.seed, out=out)
     tiers = {label: tier_of(label, speed, costs) for label in zoo.sources}
     settings = {"trials": agent.trials, "temperature": agent.temperature, "seed": recipe.seed}
     evaluation = task_records(rows["evaluation"], **settings)
     calibration = task_records(rows.get("calibration", {}), **settings)
     lost = sum(len(lost_trials(row)) for of_tier in rows["evaluation"].values() for row in of_tier)
     if len(evaluation) < 2:
-        raise RunError(
-            f"{out}/agent: {lost} answers did not come, nothing to compare; delete it and try again"
-        )
+        raise RunError(f"{out}/agent: {lost} answers did not come; delete it and try again")
     facts = compare_policies(evaluation, calibration, tiers, agent, costs, seed=recipe.seed)
-    return facts | {"form": agent.form, "infrastructure_errors": lost}
+    outside = outside_facts(
+        agent,
+        list(zoo.sources),
+        lambda labels: panel().lms("multiple_choice", labels, lambda _: None),
+        seed=recipe.seed,
+        out=out,
+    )
+    return facts | {"form": agent.form, "infrastructure_errors": lost, "outside": outside}
 
 
 def check_agent(config: EvalConfig, costs: CostsConfig | None) -> None:
-    """Raise ConfigError for a price of a tier that is not evaluated, or an endpoint with too few tiers."""
+    """Raise ConfigError for a price of a tier that is not there, data of another format, too many tiers."""
     labels = (BASE, *config.variants)
     for label in costs.dollars_per_million_tokens if costs else ():
         if label not in labels:
             raise ConfigError(
                 f"costs.dollars_per_million_tokens: no tier {label!r}; there are {', '.join(labels)}"
             )
+    for path in config.agent.bfcl if config.agent else ():
+        read_bfcl(path, limit=1)
     if config.agent and config.agent.endpoint and len(config.variants) > 1:
         raise ConfigError("eval.agent.endpoint: has one fast tier; name one variant")
 
@@ -73,10 +83,10 @@ def tier_of(label: str, speed: Mapping[str, Any], costs: CostsConfig) -> Tier:
     )
 
 
-def record(zoo: Zoo, config: EvalConfig, *, seed: int, out: Path) -> dict[str, dict[str, Rows]]:
+def record(
+    zoo: Zoo, agent: AgentConfig, panel: Callable[[], Panel], *, seed: int, out: Path
+) -> dict[str, dict[str, Rows]]:
     """{split: {tier: a row a step}}: what every tier answered. Calibration only where there is a margin."""
-    agent = config.agent
-    assert agent is not None
     sizes = {"evaluation": agent.tasks}
     if agent.form == "choice":
         sizes["calibration"] = agent.calibration_tasks
@@ -87,7 +97,6 @@ def record(zoo: Zoo, config: EvalConfig, *, seed: int, out: Path) -> dict[str, d
         for domain in DOMAINS
     }
     rows: dict[str, dict[str, Rows]] = {split: {label: [] for label in zoo.sources} for split in sizes}
-    panel: Panel | None = None
     output = "multiple_choice" if agent.form == "choice" else "generate_until"
     total = len(zoo.sources) * sum(num_requests(tasks, agent) for tasks in parts.values())
     with progress(f"agent: {sum(sizes.values())} tasks, {', '.join(zoo.sources)}", total) as advance:
@@ -95,9 +104,8 @@ def record(zoo: Zoo, config: EvalConfig, *, seed: int, out: Path) -> dict[str, d
             paths = {label: f"agent/{label}/{split}-{domain}.json" for label in zoo.sources}
             missing = [label for label in paths if not (out / paths[label]).exists()]
             advance(num_requests(tasks, agent) * (len(paths) - len(missing)))
-            if missing and tasks and not agent.endpoint:
-                panel = panel or Panel(zoo, config, team=Team())  # helpers have gone home
-            lms = panel.lms(output, missing, advance) if panel and tasks and not agent.endpoint else {}
+            here = bool(missing and tasks and not agent.endpoint)
+            lms = panel().lms(output, missing, advance) if here else {}
             for label, path in paths.items():
                 make = partial(answers, lms.get(label), label, tasks, zoo, agent, seed, advance)
                 rows[split][label] += step(out, path, make)
