@@ -173,12 +173,7 @@ def finished(tmp_path_factory):
         model=write_tiny(folder / "model", max_position_embeddings=4096),
         out=folder / "run",
         prune={"criterion": "cosine"},
-        eval={
-            "agent": AGENT | {"bfcl": [str(folder / "mine.jsonl")]},
-            "depth": [],
-            "complex": ["fastpath_arithmetic"],
-            "items_per_task": 4,
-        },
+        eval={"agent": agent, "depth": [], "complex": ["fastpath_arithmetic"], "items_per_task": 4},
         costs={"dollars_per_human_hour": 30.0},
     )
     assert run_stage("prune", recipe) == 0

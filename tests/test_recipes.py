@@ -18,11 +18,13 @@ SMALL = [
     "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",
 ]
+FEW = {"agent": ["eval.agent.tasks=4", "eval.agent.calibration_tasks=4", "eval.agent.trials=3"]}
 
 
 @pytest.mark.parametrize("recipe", OFFLINE, ids=lambda path: path.stem)
 def test_recipe_runs_end_to_end_on_a_tiny_model(recipe, tmp_path):
     overrides = [f"out={tmp_path / 'run'}", f"model.name={write_tiny(tmp_path / 'model', depth=8)}", *SMALL]
+    overrides += FEW.get(recipe.stem, [])
     assert run_stage("prune", recipe, *overrides) == 0
     assert run_stage("eval", recipe, *overrides) == 0
     assert (tmp_path / "run/eval/report.html").exists()

@@ -61,7 +61,7 @@ def _item(row: Mapping[str, Any]) -> OutsideItem | None:
     if len(truth) != 1:
         return None
     ((name, accepted),) = truth[0].items()
-    if any(isinstance(value, dict) for values in accepted.values() for value in values):
+    if not all(accepted.values()) or any(isinstance(v, dict) for values in accepted.values() for v in values):
         return None
     (turn,) = row["question"]
     functions = {function["name"]: function["parameters"] for function in row["function"]}
@@ -96,9 +96,9 @@ def judge_call(item: OutsideItem, call: Call | None) -> str:
 
 def _fits(value: Any, kinds: tuple[type, ...]) -> bool:
     """Whether it is of one of the types; True is no number."""
-    return (
-        type(value) in kinds if isinstance(value, bool) and object not in kinds else isinstance(value, kinds)
-    )
+    if isinstance(value, bool):
+        return bool in kinds or object in kinds
+    return isinstance(value, kinds)
 
 
 def _same(given: Any, value: Any) -> bool:

@@ -27,12 +27,9 @@ def outside_facts(config: AgentConfig, labels: Sequence[str], lms: LMs, *, seed:
         paths = {label: f"agent/{label}/bfcl-{name}.json" for label in labels}
         missing = [label for label in labels if not (out / paths[label]).exists()]
         models = lms(missing) if missing else {}
-        chosen = {
-            label: step(out, paths[label], partial(choose, models.get(label), items)) for label in labels
-        }
-        names = (RIGHT, *ERRORS)
         tiers = {}
-        for label, errors in chosen.items():
+        for label in labels:
+            errors = step(out, paths[label], partial(choose, models.get(label), items))
             columns = np.array([[(error or RIGHT) == n for n in names] for error in errors], dtype=float)
             tiers[label] = dict(zip(names, rates(columns, None, seed=seed), strict=True))
         chance = float(np.mean([1 / len(outside_choices(item)) for item in items]))

@@ -61,8 +61,11 @@ def check_agent(config: EvalConfig, costs: CostsConfig | None) -> None:
             raise ConfigError(
                 f"costs.dollars_per_million_tokens: no tier {label!r}; there are {', '.join(labels)}"
             )
-    for path in config.agent.bfcl if config.agent else ():
+    files = config.agent.bfcl if config.agent else ()
+    for path in files:
         read_bfcl(path, limit=1)
+    if len({Path(path).stem for path in files}) < len(files):
+        raise ConfigError("eval.agent.bfcl: two files of one name; results go by the name")
     if config.agent and config.agent.endpoint and len(config.variants) > 1:
         raise ConfigError("eval.agent.endpoint: has one fast tier; name one variant")
 
