@@ -21,7 +21,8 @@ from eval.agent.policies import (
 )
 from eval.agent.records import TaskRecord
 from eval.agent.scores import tier_facts
-from eval.agent.spending import mean_cost, per_run, saving
+from eval.agent.spending import Figure, mean_cost, per_run, saving
+from fastpath.bootstrap import Floats, bootstrap_ratio, interval_of
 from fastpath.config_costs import AgentConfig, CostsConfig
 
 NUM_THRESHOLDS = 20
@@ -66,7 +67,7 @@ def compare_policies(
         "costs": costs.model_dump(),
         "tiers": {label: tier_facts(tasks, label, seed=seed) for label in tiers},
         "thresholds": thresholds,
-        "commit": {label: commit_facts(tasks, label, with_priority, costs) for label in variants},
+        "commit": {label: commit_facts(tasks, label, with_priority, costs, seed=seed) for label in variants},
         "policies": rows,
         "cost_per_success": {name: row["cost_per_success"]["value"] for name, row in rows.items()},
     }
@@ -121,30 +122,52 @@ def best_threshold(
 
 
 def commit_facts(
-    tasks: Sequence[TaskRecord], label: str, tiers: Mapping[str, Tier], costs: CostsConfig
-) -> dict[str, float | None]:
-    """Who should make calls that cannot be undone: the loss from which on standard pays; None: never."""
-    sides = {}
-    for tier in (STANDARD, label):
-        right, taken = [], []
-        for task in tasks:
-            for record, reversible in zip(task.steps[tier], task.reversible, strict=True):
-                if not reversible:
-                    right += [not answer.error for answer in record.answers]
-                    taken += [spent(tiers[tier], record, t) for t in range(len(record.answers))]
-        if not right:
-            return {"p_standard": None, "p_fast": None, "loss": None}
-        seconds, dollars = np.mean(taken, axis=0)
-        sides[tier] = float(np.mean(right)), float(seconds), float(dollars)
-    (p_standard, t_standard, c_standard), (p_fast, t_fast, c_fast) = sides[STANDARD], sides[label]
-    loss = commit_threshold(
+    tasks: Sequence[TaskRecord],
+    label: str,
+    tiers: Mapping[str, Tier],
+    costs: CostsConfig,
+    *,
+    seed: int,
+) -> dict[str, float | Figure | None]:
+    """Who should make calls that cannot be undone: the loss from which on standard pays; None: never.
+
+    From the answers to steps whose right call cannot be undone, whole tasks resampled.
+    """
+    rows, clusters = [], []
+    for task in tasks:
+        for number, reversible in enumerate(task.reversible):
+            for trial in range(0 if reversible else task.trials):
+                row: list[float] = []
+                for tier in (STANDARD, label):
+                    record = task.steps[tier][number]
+                    row += [not record.answers[trial].error, *spent(tiers[tier], record, trial)]
+                rows.append(row)
+                clusters.append(task.id)
+    if not rows:
+        return {"p_standard": None, "p_fast": None, "loss": None}
+    values, draws = bootstrap_ratio(
+        np.array(rows, dtype=float), np.ones(len(rows)), clusters=clusters, seed=seed
+    )
+    worth = costs.dollars_per_waiting_hour / 3600
+    losses = np.array([_commit_loss(draw, worth) for draw in draws])
+    with np.errstate(invalid="ignore"):
+        low, high = interval_of(losses[:, None], freedom=len(set(clusters)) - 1)
+    ends = (_commit_loss(values, worth), float(low[0]), float(high[0]))
+    finite = [end if np.isfinite(end) else None for end in ends]
+    loss: Figure = dict(zip(("value", "low", "high"), finite, strict=True))
+    return {"p_standard": float(values[0]), "p_fast": float(values[3]), "loss": loss}
+
+
+def _commit_loss(means: Floats, dollars_per_second: float) -> float:
+    """commit_threshold of (right, seconds, dollars) of standard, then of fast."""
+    p_standard, t_standard, c_standard, p_fast, t_fast, c_fast = map(float, means)
+    return commit_threshold(
         p_standard,
         p_fast,
         extra_cost=c_standard - c_fast,
         extra_seconds=t_standard - t_fast,
-        dollars_per_second=costs.dollars_per_waiting_hour / 3600,
+        dollars_per_second=dollars_per_second,
     )
-    return {"p_standard": p_standard, "p_fast": p_fast, "loss": None if np.isinf(loss) else loss}
 
 
 def totals(runs: Sequence[Run]) -> dict[str, Any]:

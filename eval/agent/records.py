@@ -74,12 +74,12 @@ def step_record(
     chances = probabilities(row["log_likelihoods"], temperature)
     first, second = sorted(chances, reverse=True)[:2]
     keys = {"errors": "error", "executes": "executes", "reversible": "reversible"}
-    answers = []
+    drawn = []
     for _ in range(trials):
         (number,) = random.choices(range(len(chances)), chances)
-        facts = {key: row[keys_][number] for keys_, key in keys.items()}
-        answers.append(_answer(facts | {"tokens_written": row["tokens_written"][number]}, random))
-    return StepRecord(tuple(answers), first - second, row["tokens_read"])
+        facts = {key: row[column][number] for column, key in keys.items()}
+        drawn.append(_answer(facts | {"tokens_written": row["tokens_written"][number]}, random))
+    return StepRecord(tuple(drawn), first - second, row["tokens_read"])
 
 
 def _answer(facts: Mapping[str, Any], random: Random) -> Answer:

@@ -105,13 +105,12 @@ def rules_table(agent: Mapping[str, Any]) -> Table:
     for label, facts in agent["commit"].items():
         threshold = agent["thresholds"].get(label, 0.0)
         sure = "always" if threshold <= 0 else "never" if threshold > 1 else f"margin {threshold:.2f} or more"
-        loss = facts["loss"]
         rows.append(
             (
                 label,
                 sure,
                 *("" if facts[p] is None else f"{facts[p]:.0%}" for p in ("p_fast", "p_standard")),
-                "never: it is no better" if loss is None else f"from a loss of ${loss:.2g}",
+                _commit_words(facts["loss"]),
             )
         )
     return Table(
@@ -120,6 +119,12 @@ def rules_table(agent: Mapping[str, Any]) -> Table:
         rows=tuple(rows),
         note=RULES.format(num=agent["num_calibration_tasks"]),
     )
+
+
+def _commit_words(loss: Mapping[str, Any] | None) -> str:
+    if loss is None or loss["value"] is None:
+        return "never: it is no better there"
+    return f"from a loss of {dollars_words(loss)}"
 
 
 RULES = (
