@@ -248,6 +248,13 @@ def test_progress_adds_up_to_the_requests():
     assert sum(told) == len(PAIRS)
 
 
+def test_a_long_context_that_the_shared_prefix_holds_but_for_its_last_token(monkeypatch):
+    monkeypatch.setattr(lm_module, "MAX_MASKED", 60)
+    pairs = [("x" * 70 + last, f"{a} and more") for last in "12" for a in "ab"]
+    model = tiny_llama()
+    assert_same(answers(fast(model), pairs), answers(slow(model), pairs))
+
+
 STEPS = [
     ("Tools.\n>" + "".join(f" call {i}\nok {i}\n>" for i in range(step)), f" {choice}")
     for step in range(4)
