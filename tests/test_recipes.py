@@ -18,7 +18,7 @@ SMALL = [
     "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",
 ]
-FEW = {"agent": ["eval.agent.tasks=4", "eval.agent.calibration_tasks=4", "eval.agent.trials=3"]}
+FEW = {"agent": ["eval.agent.tasks=2", "eval.agent.calibration_tasks=2", "eval.agent.trials=3"]}
 
 
 @pytest.mark.parametrize("recipe", OFFLINE, ids=lambda path: path.stem)

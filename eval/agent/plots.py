@@ -1,6 +1,6 @@
 """Pictures of the agent task: minutes split into waiting and fixing, break-even, pass^k."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,6 @@ def _linear(agent: Mapping[str, Any], name: str, hour: float) -> tuple[float, fl
     return spent / right, total["wrong_commits"] / right
 
 
-def agent_plots(agent: Mapping[str, Any]) -> tuple[Sequence[Plot], ...]:
+def agent_plots(agent: Mapping[str, Any]) -> tuple[tuple[Plot, ...], ...]:
     """Rows of pictures."""
     return ((split_plot(agent),), (break_even_plot(agent), pass_plot(agent)))

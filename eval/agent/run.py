@@ -36,9 +36,8 @@ def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, 
     panel = cache(lambda: Panel(zoo, config, team=Team()))  # helpers have gone home
     rows = record(zoo, agent, panel, seed=recipe.seed, out=out)
     tiers = {label: tier_of(label, speed, costs) for label in zoo.sources}
-    settings = {"trials": agent.trials, "temperature": agent.temperature, "seed": recipe.seed}
-    evaluation = task_records(rows["evaluation"], **settings)
-    calibration = task_records(rows.get("calibration", {}), **settings)
+    drawn = partial(task_records, trials=agent.trials, temperature=agent.temperature, seed=recipe.seed)
+    evaluation, calibration = drawn(rows["evaluation"]), drawn(rows.get("calibration", {}))
     lost = sum(len(lost_trials(row)) for of_tier in rows["evaluation"].values() for row in of_tier)
     if len(evaluation) < 2:
         raise RunError(f"{out}/agent: {lost} answers did not come; delete it and try again")

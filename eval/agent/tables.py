@@ -32,7 +32,8 @@ KINDS = {
 def policy_table(agent: Mapping[str, Any]) -> Table:
     """Every policy: cost of a success, what is saved, completion, retries, minutes of people and waiting."""
     best = best_policy(agent)
-    rows, tones = [], {}
+    rows: list[tuple[str, ...]] = []
+    tones = {}
     for name, row in agent["policies"].items():
         figures = (row["cost_per_success"], row["saving"])
         tones[len(rows), 3] = _tone(row["saving"])
