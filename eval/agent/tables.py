@@ -35,13 +35,14 @@ def policy_table(agent: Mapping[str, Any]) -> Table:
     rows: list[tuple[str, ...]] = []
     tones = {}
     for name, row in agent["policies"].items():
-        figures = (row["cost_per_success"], row["saving"])
+        saved = "" if name == ALL_STANDARD else dollars_words(row["saving"])
         tones[len(rows), 3] = _tone(row["saving"])
         rows.append(
             (
                 name + (" (cheapest)" if name == best else ""),
                 _difference(row),
-                *(dollars_words(figure) for figure in figures),
+                dollars_words(row["cost_per_success"]),
+                saved,
                 *(percent_words(row[key]) for key in ("success_rate", "completion_rate")),
                 *(_number(row[key]) for key in ("retries", "human_minutes", "waiting_minutes")),
                 dollars_words(row["model_dollars"]),
@@ -226,7 +227,7 @@ def _cell(figure: Mapping[str, Any] | None, word: str) -> str:
 def dollars_words(figure: Mapping[str, Any]) -> str:
     """'$1.20 [$1.05, $1.41]'; inf where there may be no success."""
     small = all(abs(figure[key] or 0) < 0.1 for key in ("value", "low", "high"))
-    return _cell(figure, "${:.2g}" if small else "${:.2f}")
+    return _cell(figure, "${:.2g}" if small else "${:.2f}").replace("$-", "-$")
 
 
 def percent_words(figure: Mapping[str, Any] | None) -> str:
