@@ -9,9 +9,10 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
 .PHONY: quickstart test test-all check schema clean
 
-quickstart: $(VENV)/base  ## prune and evaluate a real model: configs/quickstart.yaml
-	@echo "prune, then eval: about 5 minutes on 2 idle cores"
+quickstart: $(VENV)/base  ## prune, distil and evaluate a real model: configs/quickstart.yaml
+	@echo "prune, distill, eval: about 10 minutes on 2 idle cores"
 	$(BIN)/python -m prune --config configs/quickstart.yaml
+	$(BIN)/python -m distill --config configs/quickstart.yaml
 	$(BIN)/python -m eval --config configs/quickstart.yaml
 
 test: $(VENV)/dev  ## the whole test suite, without the slow ones

@@ -1,8 +1,8 @@
 """How much memory pruning a 1.7B-class model takes on a CPU: `python benchmarks/big_model.py` (15 min).
 
 A Llama of SmolLM2-1.7B's shape with random float32 weights (6.4 GiB) is made on the spot, then
-`python -m prune` scores all its blocks by ablation on 2 items a task, drops 6 and exports, in a process of
-its own that is watched. A row a phase, and one JSON line.
+`python -m prune` scores all its blocks by ablation on 2 items a task, drops 3 by a greedy search and exports,
+in a process of its own that is watched. A row a phase, and one JSON line.
 
 resident: physical memory of the process, with the pages of the weights' files that it maps, which the system
 may drop at any time. anonymous: without them; what it must find room for. swap: of it, put out to disk.
@@ -34,8 +34,9 @@ RECIPE = """
 out: {folder}/run
 model: {{name: {folder}/model, dtype: float32, device: cpu}}
 prune:
-  drop: 6
+  drop: 3
   criterion: ablation
+  chooser: greedy
   items_per_task: 2
   items_per_level: 2
   simple_tasks: [doc_type, routing, field_lookup]

@@ -5,11 +5,13 @@ batches without a cache: a table of ratios of medians, and one JSON line with th
 
 naive: a whole forward for every drop set, its blocks skipped by a hook, logits at every position.
 naive, our head: the same with the head at the answer positions only, as fastpath/nll.py does it.
-limit: the ratio of the floating point operations of both sides, counted by torch as they run.
+limit: the ratio of the floating point operations of both sides, counted by torch as they run. The claim is
+about the suffixes, so about both sides with our head; the naive head is told beside it.
 """
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -73,20 +75,24 @@ def ablation(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, flo
     ours(batches)
     grown = peak_bytes(model.device) - before
     timed = [alternate({k: partial(f, [batch]) for k, f in sides.items()}, repeats) for batch in alone]
-    seconds = {side: sum(medians[side] for medians, _ in timed) for side in sides}
+    seconds = {side: sum(statistics.median(turns[side]) for turns, _ in timed) for side in sides}
     results = {side: np.concatenate([gains[side] for _, gains in timed], 1) for side in sides}
     cost = {side: gains.sum(1) / num_answer_tokens(batches) for side, gains in results.items()}
-    # A naive pass is like any other.
-    one_each = flops(lambda: [naive_nats(model, batch) for batch in batches])
-    limit = (depth + 1) * one_each / flops(lambda: ours(batches))
-    speedup = seconds["naive"] / seconds["ours"]
+    counted = flops(lambda: ours(batches))
+
+    def limit(nats_of: Any) -> float:  # a naive pass is like any other
+        return (depth + 1) * flops(lambda: [nats_of(model, batch) for batch in batches]) / counted
+
+    limit_same_head = limit(lean_nats)
+    speedup, same_head = seconds["naive"] / seconds["ours"], seconds["lean"] / seconds["ours"]
     return {
         "naive_seconds": seconds["naive"],
         "seconds": seconds["ours"],
         "ablation_speedup": speedup,
-        "ablation_speedup_same_head": seconds["lean"] / seconds["ours"],
-        "ablation_flop_limit": limit,
-        "ablation_over_limit": speedup / limit,
+        "ablation_over_limit_any_head": speedup / limit(naive_nats),
+        "ablation_speedup_same_head": same_head,
+        "ablation_flop_limit": limit_same_head,
+        "ablation_over_limit": same_head / limit_same_head,
         "ablation_max_abs_diff_nats": float(np.abs(cost["naive"] - cost["ours"]).max()),
         "ablation_max_abs_diff_nats_item": float(np.abs(results["naive"] - results["ours"]).max()),
         "ablation_max_abs_diff_nats_same_head": float(np.abs(results["lean"] - results["ours"]).max()),
@@ -110,8 +116,12 @@ def one_pass(model: Any, batches: list[Batch], *, repeats: int) -> dict[str, flo
 
     sides = {"bare": bare} | {name: partial(score, name) for name in ONE_PASS}
     alternate(sides, 1)  # warm-up
-    seconds, _ = alternate(sides, 4 * repeats + 1)
-    ratios = {f"{name}_over_forward": seconds[name] / seconds["bare"] for name in ONE_PASS}
+    seconds, _ = alternate(sides, 8 * repeats + 1)
+    # Turn by turn: a machine that slows down meanwhile slows both sides of a turn.
+    ratios = {
+        f"{name}_over_forward": statistics.median(np.divide(seconds[name], seconds["bare"]))
+        for name in ONE_PASS
+    }
     return {"onepass_over_forward": max(ratios.values()), **ratios}
 
 
@@ -160,9 +170,10 @@ def measure(name: str, model: Any, batches: list[Batch], *, repeats: int) -> dic
     print(f"\n{name}: {len(model.model.layers)} blocks, {sum(b.ids.numel() for b in batches)} tokens")
     rows = [
         ("ablation of all blocks, naive over ours", facts["ablation_speedup"], ">= 1.9"),
-        ("  the same, naive with our head", facts["ablation_speedup_same_head"], ""),
+        ("  over the limit by counted operations", facts["ablation_over_limit_any_head"], ""),
+        ("  naive with our head over ours", facts["ablation_speedup_same_head"], ""),
         ("  limit by counted operations", facts["ablation_flop_limit"], ""),
-        ("  speedup over limit", facts["ablation_over_limit"], ">= 0.85"),
+        ("  over that limit", facts["ablation_over_limit"], ">= 0.85"),
         ("  largest difference of a cost (nats a token)", facts["ablation_max_abs_diff_nats"], "<= 1e-5"),
         ("  of an item (nats)", facts["ablation_max_abs_diff_nats_item"], ""),
         ("  of an item, naive with our head (nats)", facts["ablation_max_abs_diff_nats_same_head"], ""),

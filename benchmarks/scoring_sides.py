@@ -1,6 +1,5 @@
 """What benchmarks/scoring.py compares with: the naive way, sides in alternation, operations counted."""
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -64,8 +63,10 @@ def naive_gains(model: Any, batches: Sequence[Batch], drops: Sequence[Drop], nat
     return out
 
 
-def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[str, float], dict[str, Any]]:
-    """Median seconds and last result of each side; who goes first rotates."""
+def alternate(
+    sides: dict[str, Callable[[], Any]], repeats: int
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
+    """Seconds of every turn and last result of each side; who goes first rotates."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     results: dict[str, Any] = {}
     for turn in range(repeats):
@@ -74,7 +75,7 @@ def alternate(sides: dict[str, Callable[[], Any]], repeats: int) -> tuple[dict[s
             start = time.perf_counter()
             results[name] = sides[name]()
             seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}, results
+    return seconds, results
 
 
 def flops(work: Callable[[], Any]) -> int:

@@ -12,7 +12,7 @@ from eval.planned import Planned, planned_tasks
 from eval.zoo import BASE
 from fastpath.cli import console
 from fastpath.config import EvalConfig, Recipe
-from fastpath.runs import is_done
+from fastpath.runs import EXPORTING, is_done
 from fastpath.sources import is_hub_id
 
 UNKNOWN = "unknown until downloaded"
@@ -76,10 +76,10 @@ def _models(recipe: Recipe, config: EvalConfig) -> list[tuple[str, str, str]]:
     """(label, name, where it stands) of the base and every variant."""
     models = [(BASE, recipe.model.name, _model_state(recipe.model.name, recipe.model.revision))]
     for label, name in config.variants.items():
-        if name == "prune":
-            done = is_done(recipe.out / "prune")
-            state = "made" if done else "not made yet: run `python -m prune` first"
-            models.append((label, str(recipe.out / "prune" / "model"), state))
+        if name in EXPORTING:
+            done = is_done(recipe.out / name)
+            state = "made" if done else f"not made yet: run `python -m {name}` first"
+            models.append((label, str(recipe.out / name / "model"), state))
         else:
             models.append((label, name, _model_state(name, "main")))
     return models

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastpath.errors import RunError
 from fastpath.plan import Plan, Scores, read_plan, read_scores
-from fastpath.runs import read_json
+from fastpath.runs import EXPORTING, read_json
 
 RESULTS_VERSION = 2
 
@@ -86,6 +86,6 @@ def _items(path: Path) -> list[dict[str, Any]]:
 
 def _lineage(folder: Path, model: Path) -> dict[str, Any] | None:
     """lineage.json of a model folder; a run that was moved has what it exported beside it."""
-    exported = folder.parent / "prune" / "model"
-    where = exported if not model.is_dir() and model.parts[-2:] == exported.parts[-2:] else model
+    beside = folder.parent.joinpath(*model.parts[-2:])
+    where = beside if not model.is_dir() and beside.parent.name in EXPORTING else model
     return read_json(where / "lineage.json") if (where / "lineage.json").is_file() else None

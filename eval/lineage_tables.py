@@ -37,10 +37,15 @@ def _lineage_cells(facts: Facts, label: str) -> dict[str, str]:
         "kept": _numbers(lineage["keep"]),
         "dropped": _numbers(dropped),
         "calibration items": str(len(lineage["calibration_items"])),
+        **({"distilled": _facts(lineage["distillation"])} if lineage.get("distillation") else {}),
         "made by": lineage["code"],
         **cells,
         "digest of the base's weights": lineage["base_weights_sha256"],
     }
+
+
+def _facts(distillation: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in distillation.items() if "sha256" not in key)
 
 
 def _numbers(blocks: list[int]) -> str:

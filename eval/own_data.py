@@ -5,7 +5,6 @@ the model writes its answer, which must match (case, punctuation and outer space
 what lines share.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from datasets import Dataset
 
 from fastpath.errors import ConfigError
 from fastpath.items.item import digest
+from fastpath.jsonl import read_jsonl
 
 KEYS = {"prompt", "choices", "answer", "suite", "template"}
 MAX_ANSWER_TOKENS = 64
@@ -28,8 +28,8 @@ def own_tasks(paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     taken: set[str] = set()
     for path in map(Path, paths):
         groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
-        for number, line in enumerate(_lines(path), start=1):
-            row = _checked(line, f"eval.data: {path}, line {number}")
+        for where, row in read_jsonl(path, key="eval.data"):
+            _check(row, where)
             groups.setdefault((row["suite"], "choices" in row), []).append(row)
         for (suite, has_choices), rows in groups.items():
             name = f"{path.stem}_{suite}_{'choice' if has_choices else 'written'}"
@@ -40,24 +40,7 @@ def own_tasks(paths: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     return tasks
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise ConfigError(f"eval.data: {path}: {reason}") from None
-    if not any(line.strip() for line in lines):
-        raise ConfigError(f"eval.data: {path}: has no items")
-    return [line for line in lines if line.strip()]
-
-
-def _checked(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where}: not valid JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where}: expected an object with prompt, answer and suite")
+def _check(row: Mapping[str, Any], where: str) -> None:
     if unknown := sorted(row.keys() - KEYS):
         raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(sorted(KEYS))}")
     for key in ("prompt", "answer", "suite"):
@@ -75,7 +58,6 @@ def _checked(line: str, where: str) -> dict[str, Any]:
             raise ConfigError(f"{where}: choices must be two texts or more")
         if choices.count(row["answer"]) != 1 or len(set(choices)) != len(choices):
             raise ConfigError(f"{where}: the answer must be one of the choices, which must differ")
-    return row
 
 
 def _task(name: str, rows: Sequence[Mapping[str, Any]], *, has_choices: bool) -> dict[str, Any]:

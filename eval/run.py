@@ -25,7 +25,7 @@ from fastpath.errors import ConfigError, RunError, TaskError, UserError
 from fastpath.models import Lineage, is_ours, pick_device, pick_dtype
 from fastpath.plan import read_plan
 from fastpath.progress import progress
-from fastpath.runs import finish, is_done, stage_folder, step, write_json, write_text
+from fastpath.runs import EXPORTING, finish, is_done, stage_folder, step, write_json, write_text
 from fastpath.sources import Source
 from fastpath.team import Team
 
@@ -124,7 +124,7 @@ def check_outcomes_version(out: Path) -> None:
 def write_cards(out: Path, config: EvalConfig, sources: Mapping[str, Source]) -> None:
     """Put the measured gap into the model card of every variant that this run exported."""
     for label, where in config.variants.items():
-        if where == "prune":
+        if where in EXPORTING:
             folder = sources[label].folder
             write_card(folder, read_plan(folder.parent / "plan.json"), gap_markdown(out, label))
 

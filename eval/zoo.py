@@ -10,12 +10,10 @@ from eval.passes import check_compiles
 from fastpath.config import EvalConfig, Recipe, SpeedConfig
 from fastpath.errors import ConfigError, ModelError, RunError
 from fastpath.models import Lineage, check_tokenizer, load_model, load_tokenizer, weights_sha256
-from fastpath.runs import check_same_recipe, is_done, step
+from fastpath.runs import EXPORTING, exported, step
 from fastpath.sources import Source, locate
 
 BASE = "base"
-# A model may be cut on one device and evaluated on another, with other items.
-FREE_TO_DIFFER = ("seed", "model.device", "model.device_map", "model.dtype", "model.trust_remote_code")
 
 
 def find_models(recipe: Recipe, config: EvalConfig) -> tuple[dict[str, Source], dict[str, str]]:
@@ -27,16 +25,13 @@ def find_models(recipe: Recipe, config: EvalConfig) -> tuple[dict[str, Source], 
     sources = {BASE: locate(recipe.model.name, revision=recipe.model.revision, trust_remote_code=trust)}
     digests = {BASE: weights_sha256(sources[BASE].folder)}
     for label, where in config.variants.items():
-        if where == "prune":
-            folder = recipe.out / "prune"
-            if not is_done(folder):
-                raise RunError(f"{folder}: not finished; first run `python -m prune` with the same recipe")
-            if recipe.prune is not None:
-                check_same_recipe(folder, recipe.for_stage("prune"), ignore=FREE_TO_DIFFER)
-            sources[label] = locate(str((folder / "model").absolute()))
-            if Lineage.read(sources[label].folder).base_weights_sha256 != digests[BASE]:
+        if where in EXPORTING:
+            folder = exported(recipe, where)
+            sources[label] = locate(str(folder.absolute()))
+            if Lineage.read(folder).base_weights_sha256 != digests[BASE]:
                 raise RunError(
-                    f"{folder}: was cut from other weights than {recipe.model.name} has; choose another out="
+                    f"{folder.parent}: was cut from other weights than {recipe.model.name} has; "
+                    "choose another out="
                 )
         else:
             sources[label] = locate(where, trust_remote_code=trust)

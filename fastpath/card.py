@@ -16,7 +16,7 @@ tags: [fastpath, depth-pruned]
 
 # A fast tier of {base}
 
-{num_keep} of {depth} blocks of `{base}`{at} are kept; nothing was retrained. A stock
+{num_keep} of {depth} blocks of `{base}`{at} are kept; {training}. A stock
 transformers model: `AutoModelForCausalLM.from_pretrained(folder)` loads it, no other code is needed.
 
 ## Plan
@@ -56,9 +56,20 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
         "criterion": plan.criterion,
         "chooser": plan.chooser,
         "repair": repair_words(plan.repair),
+        "training": distillation_words(lineage),
         "gap": gap.strip(),
     }
     write_text(folder / "README.md", _TEMPLATE.format(**facts))
+
+
+def distillation_words(lineage: Lineage) -> str:
+    """How the weights were trained after the cut, in a clause."""
+    if (facts := lineage.distillation) is None:
+        return "nothing was retrained"
+    return (
+        f"the original was distilled back into them ({facts['mode']}, {facts['steps']} steps, "
+        f"{facts['learnt_tokens']:,} learnt tokens)"
+    )
 
 
 def _front_matter(lineage: Lineage) -> str:

@@ -8,10 +8,12 @@ import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fastpath.config_costs import AgentConfig, CostsConfig
+from fastpath.config_distill import DistillConfig
+from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError
 from fastpath.section import Section
 
-STAGES = ("prune", "eval")
+STAGES = ("prune", "distill", "eval", "serve")
 
 
 class ModelConfig(Section):
@@ -163,7 +165,8 @@ class EvalConfig(Section):
     """Measure what the variants lose and gain beside the base."""
 
     variants: dict[Label, str] = Field(default={"fast": "prune"}, min_length=1)
-    """Label -> what to compare with the base: the stage `prune` of this run, or any model name or folder."""
+    """Label -> what to compare with the base: a stage of this run (prune or distill), or any model name or
+    folder."""
     simple: tuple[str, ...] = ("fastpath_simple",)
     """lm-eval tasks or groups of the simple suite."""
     complex: tuple[str, ...] = ("fastpath_complex",)
@@ -214,8 +217,12 @@ class Recipe(Section):
     """The base model."""
     prune: PruneConfig | None = None
     """The stage `python -m prune`."""
+    distill: DistillConfig | None = None
+    """The stage `python -m distill`."""
     eval: EvalConfig | None = None
     """The stage `python -m eval`."""
+    serve: ServeConfig | None = None
+    """`python -m serve`: the tiers behind one endpoint."""
     costs: CostsConfig | None = None
     """What work and mistakes cost: of eval.agent."""
 

@@ -44,16 +44,27 @@ def encode(item: Item, tokenizer: Any) -> tuple[list[int], list[bool]]:
     text = f"{item.prompt} {item.answer}"
     start = len(item.prompt) + 1
     spans = [(start + a, start + b) for a, b in item.steps] or [(len(item.prompt), len(text))]
+    ids, counts = encode_spans(text, spans, tokenizer)
+    if not any(counts):
+        raise UserError(f"item {item.id} of {item.task}: its answer {item.answer!r:.40} has no token")
+    return ids, counts
+
+
+def encode_spans(
+    text: str, spans: Sequence[tuple[int, int]], tokenizer: Any, *, special: bool = True
+) -> tuple[list[int], list[bool]]:
+    """Token ids of a text, and which of them overlap one of the half-open character spans.
+
+    The first token never counts: nothing predicts it. `special` adds the tokenizer's own begin and end.
+    """
     if not tokenizer.is_fast:
         raise UserError(f"{type(tokenizer).__name__}: a fast tokenizer is needed (character offsets)")
-    encoded = tokenizer(text, return_offsets_mapping=True)
+    encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=special)
     counts = [
-        any(a < token_end and token_start < b for a, b in spans)
-        for token_start, token_end in encoded["offset_mapping"]
+        number > 0 and any(a < token_end and token_start < b for a, b in spans)
+        for number, (token_start, token_end) in enumerate(encoded["offset_mapping"])
     ]
-    if not any(counts[1:]):
-        raise UserError(f"item {item.id} of {item.task}: its answer {item.answer!r:.40} has no token")
-    return encoded["input_ids"], [False, *counts[1:]]
+    return encoded["input_ids"], counts
 
 
 def item_batches(items: Sequence[Item], tokenizer: Any, *, batch_tokens: int) -> list[Batch]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 UNKNOWN = "unknown"
-PACKAGES = ("fastpath", "torch", "transformers", "lm-eval", "datasets", "accelerate")
+PACKAGES = ("fastpath", "torch", "transformers", "lm-eval", "datasets", "accelerate", "peft")
 GIT_SECONDS = 5.0
 """How long a slow disk may take to say the revision."""
 
@@ -106,6 +106,20 @@ def peak_bytes(device: torch.device | None = None) -> int:
     import resource  # POSIX without /proc: macOS, where the unit is bytes
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that this process may still take: of the GPU, or of the host within its container's limit."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if not Path("/proc/meminfo").exists():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
 
 
 def _status_bytes(key: str) -> int:

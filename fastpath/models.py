@@ -28,10 +28,12 @@ class Lineage:
     keep: tuple[int, ...]
     code: str
     calibration_items: tuple[str, ...]
-    """Ids of the items that the plan was chosen on: never to be scored on."""
+    """Ids of the items that the plan was chosen on and the weights trained on: never to be scored on."""
     repair: str = "none"
     """How the weights around the dropped blocks were mended without training (folders older than the key:
     not at all)."""
+    distillation: dict[str, Any] | None = None
+    """How the weights were trained after the cut, as facts: mode, steps, tokens ...; None: they were not."""
 
     def write(self, folder: Path) -> None:
         """Write FOLDER/lineage.json."""

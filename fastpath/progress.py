@@ -14,8 +14,11 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 @contextmanager
-def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """Inside the block, advance(amount) moves the bar; without a terminal, a line every 15 seconds."""
+def progress(what: str, total: float) -> Iterator[Callable[..., None]]:
+    """Inside the block, advance(amount) moves the bar; without a terminal, a line every 15 seconds.
+
+    advance(amount, note) also says `note` beside it, until another one is given.
+    """
     if sys.stderr.isatty():
         columns = (
             TextColumn("{task.description}"),
@@ -24,19 +27,26 @@ def progress(what: str, total: float) -> Iterator[Callable[[float], None]]:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=total)
-            yield lambda amount: bar.advance(task, amount)
-        return
-    done, start, last = 0.0, time.monotonic(), time.monotonic()
+            task = bar.add_task(what, total=total, note="")
 
-    def advance(amount: float) -> None:
-        nonlocal done, last
-        done, now = done + amount, time.monotonic()
+            def move(amount: float, note: str | None = None) -> None:
+                bar.update(task, advance=amount)
+                if note is not None:
+                    bar.update(task, note=note)
+
+            yield move
+        return
+    done, said, start, last = 0.0, "", time.monotonic(), time.monotonic()
+
+    def advance(amount: float, note: str | None = None) -> None:
+        nonlocal done, said, last
+        done, said, now = done + amount, said if note is None else f", {note}", time.monotonic()
         if now - last >= SECONDS_BETWEEN_LINES and 0 < done < total:
             last, left = now, (now - start) * (total - done) / done
-            log.info("%s: %.0f %%, about %s left", what, 100 * done / total, _minutes(left))
+            log.info("%s: %.0f %%, about %s left%s", what, 100 * done / total, _minutes(left), said)
 
     log.info("%s ...", what)
     yield advance

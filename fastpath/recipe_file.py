@@ -14,8 +14,9 @@ from typing import Any, get_args
 import yaml
 from pydantic import ValidationError
 
-from fastpath.config import Recipe, Section
+from fastpath.config import Recipe
 from fastpath.errors import ConfigError
+from fastpath.section import Section
 
 
 class _Loader(yaml.SafeLoader):
@@ -94,7 +95,9 @@ def build_recipe(data: dict[str, Any]) -> Recipe:
         # Through JSON: only from there does strict mode take a list for a tuple, a string for a Path.
         return Recipe.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        raise ConfigError(_explain(error.errors()[0])) from None
+        faults = error.errors()
+        misspelt = [fault for fault in faults if fault["type"] == "extra_forbidden"]
+        raise ConfigError(_explain((misspelt or faults)[0])) from None  # its right name may be missing too
 
 
 def _explain(error: Any) -> str:
@@ -115,6 +118,8 @@ def _explain(error: Any) -> str:
 def _section_at(loc: Sequence[str]) -> type[Section]:
     section: type[Section] = Recipe
     for part in loc:
+        if part.isdigit():  # place in a list of sections
+            continue
         annotation = section.model_fields[part].annotation
         candidates = [annotation, *get_args(annotation)]
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, Section))

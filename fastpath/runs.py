@@ -18,6 +18,11 @@ from fastpath.env import describe_environment
 from fastpath.errors import RunError
 from fastpath.recipe_file import build_recipe, differing_keys, parse_yaml
 
+EXPORTING = ("prune", "distill")
+"""Stages that leave a model in OUT/STAGE/model, and its plan in OUT/STAGE/plan.json."""
+# A model may be made on one device and used on another, with other items.
+FREE_TO_DIFFER = ("seed", "model.device", "model.device_map", "model.dtype", "model.trust_remote_code")
+
 
 @contextmanager
 def stage_folder(recipe: Recipe, stage: str) -> Iterator[Path]:
@@ -70,6 +75,16 @@ def check_same_recipe(folder: Path, asked: Recipe, *, ignore: Collection[str] = 
                 f"{key}: {folder} was made with {old!r}, asked for now is {new!r}; "
                 f"choose another out= or delete {folder}"
             )
+
+
+def exported(recipe: Recipe, stage: str) -> Path:
+    """The model folder that a stage of this run exported; RunError if it has not, or by another recipe."""
+    folder = recipe.out / stage
+    if not is_done(folder):
+        raise RunError(f"{folder}: not finished; first run `python -m {stage}` with the same recipe")
+    if getattr(recipe, stage) is not None:
+        check_same_recipe(folder, recipe.for_stage(stage), ignore=FREE_TO_DIFFER)
+    return folder / "model"
 
 
 def is_done(folder: Path) -> bool:

@@ -21,6 +21,11 @@ def num_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def is_sharded() -> bool:
+    """Whether a launcher asked for FSDP: then no process holds a model whole."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+
 def is_helper() -> bool:
     """Whether this is another process than the first."""
     return num_processes() > 1 and os.environ.get("RANK", "0") != "0"

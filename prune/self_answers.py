@@ -5,23 +5,19 @@ RESP (arXiv 2512.02185) and RAC (arXiv 2509.12464) find so for other kinds of pr
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import GenerationConfig
-
 from fastpath.items.item import Item, digest
+from fastpath.own_answers import NEXT, ends_in_gold, write_answers
 from fastpath.progress import progress
-from fastpath.quiet import quiet
 from fastpath.runs import step
 
 log = logging.getLogger("fastpath")
-SETTINGS: dict[str, Any] = {"max_new_tokens": 512, "do_sample": False, "stop_strings": ["\nQuestion:"]}
+SETTINGS: dict[str, Any] = {"max_new_tokens": 512, "do_sample": False, "stop_strings": [f"\n{NEXT}"]}
 
 
 def with_own_answers(
@@ -50,27 +46,6 @@ def with_own_answers(
     return out
 
 
-def ends_in_gold(item: Item, answer: str) -> bool:
-    """Whether the last number of an answer is the result of the item's last step."""
-    start, end = item.steps[-1]
-    numbers = re.findall(r"-?\d+(?:\.\d+)?", answer.replace(",", ""))
-    return bool(numbers) and float(numbers[-1]) == float(item.answer[start:end])
-
-
-@torch.no_grad()
 def _write(model: Any, tokenizer: Any, item: Item) -> dict[str, Any]:
-    """What the model writes after the prompt, and whether it came to its end or the next question."""
-    inputs = tokenizer(item.prompt, return_tensors="pt").to(model.device)
-    end = model.generation_config.eos_token_id
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    with quiet():
-        made = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            generation_config=GenerationConfig(**SETTINGS, eos_token_id=end, pad_token_id=pad),
-            tokenizer=tokenizer,
-        )
-    written = made[0, inputs["input_ids"].shape[1] :]
-    text = tokenizer.decode(written, skip_special_tokens=True)
-    finished = len(written) < SETTINGS["max_new_tokens"]
-    return {"prompt": item.prompt, "answer": text.split("Question:")[0].strip(), "finished": finished}
+    limit = SETTINGS["max_new_tokens"]
+    return write_answers(model, tokenizer, [item.prompt], max_new_tokens=limit)[0]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from tiny import byte_tokenizer, tiny_llama, write_tiny
 
-from benchmarks import plans
+from benchmarks import distill_speed, plans
 from benchmarks.big_model import watched
+from benchmarks.distill_sides import DENSE, DENSE_ADAPTERS, EXPECTED, PREFIX, TOP
 from benchmarks.eval_speed import _first, right, shipped_tasks
 from benchmarks.exact import cheapest, depth_blocks, every_plan
 from benchmarks.families import ENGLISH, TINY, families_of
@@ -127,3 +128,21 @@ def test_steps_of_gsm8k_are_the_computed_results():
     assert [item.answer[a:b] for a, b in item.steps] == ["12", "1,003"]
     context, step = continuations(item)[1]
     assert (context + step).endswith("2 + 1 = $1,003") and step == "1,003"
+
+
+@pytest.mark.parametrize("learn", ["all", "answers"])
+def test_every_way_to_distil_has_the_dense_gradient(tmp_path, capsys, monkeypatch, learn):
+    model = write_tiny(tmp_path / "m", depth=6)
+    command = ["distill_speed.py", "--model", str(model), "--drop", "3", "4", "--rows", "1", "--learn", learn,
+               "--tokens", "400", "--loss-tokens", "8", "--repeats", "1"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", command)
+    assert distill_speed.main() == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["loss_memory_ratio"] > 0 and facts["tokens_per_second_ratio"] > 0
+    assert facts["max_gradient_relative_difference"] < 1e-5
+    step = facts["step"]
+    assert step.keys() == {DENSE, "chunked loss", PREFIX, EXPECTED, TOP, DENSE_ADAPTERS, "one set of weights"}
+    assert step[TOP]["gradient_relative_difference"] > 1e-3, "what no claim rests on is told too"
+    assert step[EXPECTED]["weights_bytes"] < step[DENSE]["weights_bytes"]
+    assert step["one set of weights"]["weights_bytes"] < step[DENSE_ADAPTERS]["weights_bytes"]
+    assert (facts["learnt_tokens"] < 200) == (learn == "answers")

@@ -28,6 +28,7 @@ def test_description_is_json_and_leaves_nothing_blank():
         "lm-eval",
         "datasets",
         "accelerate",
+        "peft",
     }
     assert facts["packages"]["torch"] == torch.__version__
     assert facts["num_cores"] >= 1 and facts["memory_bytes"] > 2**28 and facts["accelerators"]

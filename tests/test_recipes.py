@@ -11,6 +11,8 @@ from fastpath.recipe_file import load_recipe
 CONFIGS = Path(__file__).parents[1] / "configs"
 # The items of hub-suites are on the hub: test_dry_run.py reads it.
 OFFLINE = sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "hub-suites.yaml"})
+QUICK = ("quickstart", "depthdial")
+"""Run by `make test` too: all stages, and the other model. The rest differ from them in few keys."""
 SMALL = [
     "prune.items_per_task=2",
     "prune.items_per_level=2",
@@ -19,13 +21,29 @@ SMALL = [
     "eval.speed.new_tokens=2",
 ]
 FEW = {"agent": ["eval.agent.tasks=2", "eval.agent.calibration_tasks=2", "eval.agent.trials=3"]}
+FEW_STEPS = [
+    "distill.items_per_task=4",
+    "distill.steps=2",
+    "distill.log_steps=1",
+    "distill.checkpoint_steps=2",
+    "distill.dev_items_per_task=1",
+    "distill.max_tokens=2048",
+    "distill.last_blocks=2",
+]
 
 
-@pytest.mark.parametrize("recipe", OFFLINE, ids=lambda path: path.stem)
+def marked(recipe):
+    return pytest.param(recipe, id=recipe.stem, marks=[] if recipe.stem in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("recipe", map(marked, OFFLINE))
 def test_recipe_runs_end_to_end_on_a_tiny_model(recipe, tmp_path):
     overrides = [f"out={tmp_path / 'run'}", f"model.name={write_tiny(tmp_path / 'model', depth=8)}", *SMALL]
     overrides += FEW.get(recipe.stem, [])
     assert run_stage("prune", recipe, *overrides) == 0
+    if load_recipe(recipe).distill:
+        overrides += FEW_STEPS
+        assert run_stage("distill", recipe, *overrides) == 0
     assert run_stage("eval", recipe, *overrides) == 0
     assert (tmp_path / "run/eval/report.html").exists()
 

@@ -5,11 +5,12 @@ from tiny import byte_tokenizer, run_stage, tiny_llama, write_recipe, write_tiny
 
 from fastpath.data import encode
 from fastpath.items.catalog import generate
+from fastpath.own_answers import ends_in_gold
 from fastpath.recipe_file import load_recipe
 from fastpath.runs import read_json, write_json
 from prune import self_answers
 from prune.calibration import calibration_items
-from prune.self_answers import ends_in_gold, with_own_answers
+from prune.self_answers import with_own_answers
 
 WORKED = generate("worked", split="calibration", seed=0, num_items=3)
 OTHERS = generate("arithmetic", split="calibration", seed=0, num_items=2)

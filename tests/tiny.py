@@ -68,6 +68,8 @@ def write_recipe(path: Path, *, model: Path | str, out: Path, prune: dict | None
 
 def run_stage(stage: str, *arguments: str | Path) -> int:
     """`python -m stage --config ...` in this process; its exit code."""
+    from distill.run import run as distil
+    from distill.show import show as show_distill
     from eval.ceilings import Sizes
     from eval.dry_run import preview
     from eval.run import run as evaluate
@@ -75,7 +77,9 @@ def run_stage(stage: str, *arguments: str | Path) -> int:
     from prune.run import run as prune
     from prune.show import show
 
-    run, shown = {"prune": (prune, show), "eval": (evaluate, show_eval)}[stage]
+    run, shown = {
+        "prune": (prune, show), "distill": (distil, show_distill), "eval": (evaluate, show_eval)
+    }[stage]  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eval.ceilings.SIZES", {"cpu": Sizes(2**20, 64, 1)})
         patch.setattr(sys, "argv", [stage, "--config", *map(str, arguments)])

@@ -1,0 +1,156 @@
+"""What distilling brings back: `python benchmarks/distill_gain.py --suites FOLDER` (hours).
+
+SmolLM2-135M-Instruct is cut by the default search of `python -m prune`, then healed twice, from the same
+cut, on the same data and by as many operations: distilled (the original's predictions are learnt), and
+fine-tuned (the data's own tokens are; without a teacher it gets as many more steps). All four then answer
+items that neither calibration nor training held: simple families left out (the simple suite is dealt to two
+folds; what one fold is calibrated and trained on is asked in the other), public suites (arc_easy, piqa,
+SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K.
+
+Every cut, checkpoint and answer is kept in --out: the same command goes on there after a kill. key=value
+arguments change the distilled recipe (distill.loss=jsd). The last line is JSON.
+"""
+
+import argparse
+import json
+import logging
+import math
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
+
+import numpy as np
+import torch
+
+import distill.run
+import prune.run
+from benchmarks.families import ENGLISH
+from benchmarks.gain_tables import report
+from benchmarks.held_out import OUTSIDE_COMPLEX, OUTSIDE_SIMPLE, answer_all, outside_items, own_items
+from fastpath.cli import guarded
+from fastpath.config import Recipe
+from fastpath.env import describe_environment
+from fastpath.errors import UserError
+from fastpath.items.item import Item, digest
+from fastpath.models import load_model, load_tokenizer
+from fastpath.plan import read_plan
+from fastpath.recipe_file import load_recipe
+from fastpath.runs import read_json, step
+from fastpath.sources import locate
+
+MODEL = "embedded:smollm2-135m-instruct"
+RECIPE = Path(__file__).with_suffix(".yaml")
+SIDES = {"distilled": 1.0, "fine_tuned": 0.0}
+"""kd_weight of each side."""
+
+
+def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
+    """The recipe of one cut and of its distillation."""
+    tasks = list(ENGLISH.folds[fold])
+    learnt = [*tasks, *ENGLISH.complex]
+    return load_recipe(
+        RECIPE,
+        [
+            f"out={options.out / f'{fold}-{drop}'}", f"prune.drop={drop}", f"distill.steps={options.steps}",
+            f"prune.simple_tasks={json.dumps(tasks)}", f"prune.complex_tasks={json.dumps(ENGLISH.complex)}",
+            f"prune.depth_tasks={json.dumps(ENGLISH.dials)}",
+            f"distill.tasks={json.dumps(learnt)}", f"distill.dev_tasks={json.dumps(learnt)}",
+            *options.changes,
+        ],
+    )  # fmt: skip
+
+
+def heal(recipe: Recipe, side: str) -> Path:
+    """The folder of the model that one side makes of the cut one."""
+    assert recipe.distill is not None
+    cut = recipe.out / "prune" / "model"
+    changes: dict[str, Any] = {"student": str(cut), "kd_weight": SIDES[side]}
+    if side == "fine_tuned":
+        plan = read_plan(recipe.out / "prune" / "plan.json")
+        changes["steps"] = fine_tuning_steps(recipe.distill.steps, depth=plan.depth, kept=len(plan.keep))
+    section = recipe.distill.model_copy(update=changes)
+    return distill.run.run(recipe.model_copy(update={"out": recipe.out / side, "distill": section})) / "model"
+
+
+def fine_tuning_steps(steps: int, *, depth: int, kept: int) -> int:
+    """Steps without a teacher that cost what `steps` with one do: its forward is a third of a step of as many
+    blocks (the head aside)."""
+    return math.ceil(steps * (3 * kept + depth) / (3 * kept))
+
+
+def asked(fold: str, options: argparse.Namespace) -> dict[str, tuple[str, list[Item]]]:
+    """family -> (suite, items): none that this fold was calibrated or trained on."""
+    num, suites = options.items, options.suites
+    found = {task: ("simple", own_items(task, num)) for task in ENGLISH.asked(fold)}
+    found |= {name: ("simple", outside_items(name, suites, num)) for name in OUTSIDE_SIMPLE}
+    found |= {task: ("complex", own_items(task, num)) for task in ENGLISH.complex}
+    found |= {name: ("complex", outside_items(name, suites, num // 2)) for name in OUTSIDE_COMPLEX}
+    return {name: (suite, items) for name, (suite, items) in found.items() if items}
+
+
+def answers_of(folder: Path, families: dict[str, tuple[str, list[Item]]]) -> dict[str, Any]:
+    """family -> {suite, correct, nats, tokens} of the model in a folder."""
+    with torch.no_grad():
+        model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
+        said = {name: answer_all(model, tokenizer, items, [()])[0] for name, (_, items) in families.items()}
+    return {
+        name: {"suite": families[name][0]} | {key: np.asarray(v).tolist() for key, v in vars(a).items()}
+        for name, a in said.items()
+    }
+
+
+def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]:
+    """model -> family -> answers, of the base, the cut and both healed ones."""
+    recipe, families = recipe_of(options, drop, fold), asked(fold, options)
+    folders = {"base": locate(MODEL).folder, "cut": prune.run.run(recipe) / "model"}
+    found: dict[str, Any] = {}
+    for name in ("base", "cut", *options.sides):
+        if name in SIDES:
+            folders[name] = heal(recipe, name)
+        kept = options.out if name == "base" else recipe.out
+        key = f"{name}-{fold}" if name == "base" else name
+        answer = partial(answers_of, folders[name], families)
+        asked_for = digest(*sorted(families), length=8)
+        found[name] = step(kept, f"answers-{key}-{options.items}-{asked_for}.json", answer)
+        print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
+    found["trained"] = {
+        side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides
+    }
+    return found
+
+
+def main() -> int:
+    """Print the tables and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--drops", type=int, nargs="+", default=[6, 9])
+    parser.add_argument("--folds", nargs="+", default=list(ENGLISH.folds), choices=list(ENGLISH.folds))
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--steps", type=int, default=400, help="updates of the distilled side")
+    parser.add_argument("--items", type=int, default=300, help="items of a family (GSM8K: half)")
+    parser.add_argument("--suites", type=Path, default=Path(os.environ.get("FASTPATH_SUITES", "suites")))
+    parser.add_argument("--out", type=Path, default=Path("runs/distill-gain"))
+    parser.add_argument("changes", nargs="*", metavar="key=value", help="of the recipe")
+    options = parser.parse_args()
+
+    def work() -> None:
+        for name in ("lm_eval", "transformers"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        if any("=" not in change for change in options.changes):
+            raise UserError(f"distill_gain: {options.changes[0]!r} is not key=value")
+        if not options.suites.is_dir():
+            print(f"public suites: skipped, no folder {options.suites} (--suites or FASTPATH_SUITES)")
+        options.out.mkdir(parents=True, exist_ok=True)
+        found = {
+            drop: {fold: measure(options, drop, fold) for fold in options.folds} for drop in options.drops
+        }
+        print(json.dumps({**report(found), "env": describe_environment()}))
+
+    return guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""What benchmarks/distill_gain.py found: before and after, with intervals, a table for each size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fastpath.bootstrap import interval_of
+from fastpath.stats import non_inferiority, suite_gap
+
+MODELS = ("base", "cut", "distilled", "fine_tuned")
+MARGIN = 0.02
+DRAWS = 4000
+Families = Mapping[str, Mapping[str, Any]]
+
+
+def joined(folds: Mapping[str, Any], model: str, suite: str) -> dict[str, np.ndarray]:
+    """ "fold family" -> (3, items) of correct, nats, tokens. The folds' models differ: nothing is pooled."""
+    return {
+        f"{fold} {family}": np.array([facts[key] for key in ("correct", "nats", "tokens")])
+        for fold, models in folds.items()
+        for family, facts in models[model].items()
+        if facts["suite"] == suite
+    }
+
+
+def recovered(folds: Mapping[str, Any], side: str) -> list[float]:
+    """[share of the nats that the cut lost which `side` has back, 95 % low, high].
+
+    (cut - side) / (cut - base), each the mean over complex families of nats per answer token; items are
+    resampled within their family, the same ones for all three models.
+    """
+    random = np.random.default_rng(0)
+    tables = {name: joined(folds, name, "complex") for name in ("base", "cut", side)}
+    sizes = {key.split()[1]: table.shape[1] for key, table in tables["base"].items()}
+    picks = {family: random.integers(num, size=(DRAWS, num)) for family, num in sizes.items()}
+    drawn: dict[str, Any] = dict.fromkeys(tables, 0.0)
+    values: dict[str, Any] = dict.fromkeys(tables, 0.0)
+    for name, table in tables.items():
+        for key, (_, nats, tokens) in table.items():
+            chosen = picks[key.split()[1]]  # an item that both folds are asked is one draw
+            drawn[name] = drawn[name] + nats[chosen].sum(1) / tokens[chosen].sum(1)
+            values[name] += nats.sum() / tokens.sum()
+    share = (drawn["cut"] - drawn[side]) / (drawn["cut"] - drawn["base"])
+    (low,), (high,) = interval_of(share[:, None], freedom=sum(sizes.values()) - len(sizes))
+    value = (values["cut"] - values[side]) / (values["cut"] - values["base"])
+    return [round(float(v), 4) for v in (value, low, high)]
+
+
+def simple_change(folds: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Points of accuracy over the base (negative: worse), 90 % interval, and the verdict at 2 points.
+
+    An item that both folds are asked counts once, with the mean of both models' outcomes.
+    """
+    base, mine = (joined(folds, name, "simple") for name in ("base", side))
+    families = sorted({key.split()[1] for key in base})
+
+    def outcomes(table: Mapping[str, np.ndarray], family: str) -> Any:
+        return np.mean([of[0] for key, of in table.items() if key.split()[1] == family], axis=0)
+
+    groups: Any = {family: (outcomes(base, family), outcomes(mine, family), None) for family in families}
+    gap = suite_gap(groups)
+    verdict = non_inferiority(gap, margin=MARGIN).verdict
+    points = [round(-100 * v, 2) for v in (gap.value, gap.high, gap.low)]
+    return {"points": points, "verdict": verdict, "items": sum(len(of) for of, _, _ in groups.values())}
+
+
+def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """Accuracy of both suites, and nats per token of the complex one: means over families."""
+    simple, hard = (joined(folds, model, suite) for suite in ("simple", "complex"))
+    facts: dict[str, Any] = {
+        "simple_accuracy": float(np.mean([t[0].mean() for t in simple.values()])),
+        "step_accuracy": float(np.mean([t[0].mean() for t in hard.values()])),
+        "complex_nats_per_token": float(np.mean([t[1].sum() / t[2].sum() for t in hard.values()])),
+        "families": {name: round(float(t[0].mean()), 4) for name, t in (simple | hard).items()},
+    }
+    if model != "base":
+        facts["simple_over_base"] = simple_change(folds, model)
+    if model in ("distilled", "fine_tuned"):
+        facts["complex_nats_recovered"] = recovered(folds, model)
+        facts["trained"] = {fold: models["trained"][model] for fold, models in folds.items()}
+    return facts
+
+
+def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Print a table for each number of dropped blocks, of the sides there are; the first size's in front."""
+    facts: dict[str, Any] = {"drops": {}}
+    for drop, folds in found.items():
+        models = [model for model in MODELS if all(model in of for of in folds.values())]
+        rows = facts["drops"][str(drop)] = {model: summary(folds, model) for model in models}
+        print(f"\n{drop} blocks dropped   simple   over base, 90 %: points      at 2 points   steps right"
+              "   complex nats   recovered, 95 %")  # fmt: skip
+        for model, row in rows.items():
+            change = row.get("simple_over_base")
+            over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*change["points"]) if change else ""
+            back = row.get("complex_nats_recovered")
+            share = "{:.2f} [{:.2f}, {:.2f}]".format(*back) if back else ""
+            print(
+                f"{model:16}{row['simple_accuracy']:8.3f}   {over:26}{change['verdict'] if change else '':14}"
+                f"{row['step_accuracy']:11.3f}{row['complex_nats_per_token']:15.3f}   {share}"
+            )
+        print(f"{'':16}simple items {rows['cut']['simple_over_base']['items']}; by family, "
+              + "/".join(models) + ":")  # fmt: skip
+        for family in rows["base"]["families"]:
+            print(f"{'':18}{family:20}" + " ".join(f"{rows[m]['families'][family]:.3f}" for m in models))
+    first = next(iter(facts["drops"].values()))
+    told = {}
+    if "distilled" in first:
+        told["complex_nats_recovered"] = first["distilled"]["complex_nats_recovered"][0]
+        told["simple_accuracy_change_points"] = first["distilled"]["simple_over_base"]["points"][0]
+    if "fine_tuned" in first:
+        told["sft_complex_nats_recovered"] = first["fine_tuned"]["complex_nats_recovered"][0]
+    return {**told, **facts}

@@ -1,0 +1,109 @@
+"""student + teacher -> best candidate -> phases -> trained weights into the stored ones -> check -> save."""
+
+import importlib.util
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from distill.candidates import choose
+from distill.data import read_data
+from distill.dev import dev_items
+from distill.export import export_model
+from distill.inputs import find_student, make_job, plan_of
+from distill.job import objective_of
+from distill.phases import best
+from distill.plot import training_figure
+from distill.training import load_pair, read_metrics, train
+from fastpath.config import Recipe
+from fastpath.config_distill import DistillConfig
+from fastpath.env import code_version
+from fastpath.errors import ConfigError
+from fastpath.items.item import Item
+from fastpath.models import Lineage, pick_device, pick_dtype
+from fastpath.plots import svg_text
+from fastpath.runs import finish, is_done, stage_folder, write_json, write_text
+from fastpath.team import Team, is_sharded
+
+log = logging.getLogger("fastpath")
+
+
+def run(recipe: Recipe) -> Path:
+    """Distil the recipe's model into the student; the stage's folder: metrics.jsonl, plan.json, model/.
+
+    Raises UserError; a killed run goes on from its last checkpoint.
+    """
+    config = recipe.distill or DistillConfig()
+    check_config(recipe, config)
+    device = pick_device(recipe.model)
+    team = Team.launched(device)
+    with stage_folder(recipe, "distill") as out:
+        if is_done(out):
+            team.tell(None)
+            log.info("%s: already done; this is the saved result", out)
+            return out
+        dtype, reason = pick_dtype(recipe.model, device)
+        log.info("distill: %s, computing in %s on %s (%s)", recipe.model.name, str(dtype)[6:], device, reason)
+        student = find_student(recipe, config)
+        data, dev = read_data(config, seed=recipe.seed), dev_items(config, seed=recipe.seed)
+        chosen = None
+        if config.candidates > 1:
+            chosen = choose(recipe, student, data, out, team, dtype=dtype, device=device)
+            student = chosen.student
+        lineage, plan = Lineage.read(student), plan_of(student)
+        job = make_job(recipe, config, student, lineage, data, out, chosen=chosen, dtype=dtype, device=device)
+        team.tell((recipe, job, out))
+        done = train(recipe, job, device, out)
+        team.tell(None)
+        facts = {**asdict(done[-1]), "mode": job.mode, "checkpoint": best(done).checkpoint,
+                 "phases": {phase.phase: phase.steps for phase in done},
+                 "steps": sum(phase.steps for phase in done)}  # fmt: skip
+        made = lineage_of(lineage, config, facts, seen=(*data.items, *dev))
+        write_json(out / "plan.json", plan.model_dump())
+        weights, trust = out / facts["checkpoint"], recipe.model.trust_remote_code
+        pair = load_pair(recipe, job, device, config)
+        export_model(pair, job, weights, made, plan, config, out / "model", trust=trust)
+        figure = training_figure(read_metrics(out / "metrics.jsonl"))
+        write_text(out / "metrics.svg", svg_text(figure, name="metrics"))
+        log.info("saved %s", out / "model")
+        finish(out)
+    return out
+
+
+def check_config(recipe: Recipe, config: DistillConfig) -> None:
+    """Raise UserError for keys that do not go together, before anything is read."""
+    if recipe.model.device_map != "none":
+        raise ConfigError(
+            "model.device_map: distill holds each model on one device; model.device_map=none works"
+        )
+    for package in config.report_to:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"distill.report_to: {package} is not installed; pip install {package}")
+    if ":" in recipe.model.device:
+        raise ConfigError(
+            f"model.device: {recipe.model.device!r}: the trainer takes the first GPU that it sees; "
+            "set CUDA_VISIBLE_DEVICES to choose it, and model.device=cuda"
+        )
+    if is_sharded() and config.dev_items_per_task:
+        raise ConfigError("distill.dev_items_per_task: FSDP has no student in one piece to score; 0 works")
+    if is_sharded() and config.on_policy.steps:
+        raise ConfigError("distill.on_policy: FSDP has no student in one piece that writes; steps: 0 works")
+    objective_of(config)
+
+
+def lineage_of(
+    student: Lineage, config: DistillConfig, facts: dict[str, Any], *, seen: Iterable[Item]
+) -> Lineage:
+    """The lineage of the distilled student, but for the digest of its weights."""
+    keys = ("mode", "teacher", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate")
+    how = {key: getattr(config, key) for key in keys} | {
+        key: facts[key] for key in ("mode", "phases", "steps", "learnt_tokens", "checkpoint")
+    }
+    ids = tuple(dict.fromkeys([*student.calibration_items, *(item.id for item in seen)]))
+    changes = {
+        "distillation": {**how, "student_weights_sha256": student.weights_sha256},
+        "calibration_items": ids,
+        "code": code_version(),
+    }
+    return Lineage(**{**vars(student), **changes})

@@ -1,0 +1,42 @@
+"""The tables of distill_gain.py: what is recovered, and no item counted twice."""
+
+import numpy as np
+import pytest
+
+from benchmarks.distill_gain import fine_tuning_steps
+from benchmarks.gain_tables import recovered, report, simple_change
+
+
+def answers(suite, correct, nats):
+    return {"suite": suite, "correct": correct, "nats": nats, "tokens": [2.0] * len(correct)}
+
+
+def fold(*, distilled, seed=0):
+    rng = np.random.default_rng(seed)
+    right, easy = (rng.random(40) < 0.7).astype(float).tolist(), rng.random(40)
+    models = {
+        name: {"piqa": answers("simple", right, [0.0] * 40), "gsm8k": answers("complex", right, easy + more)}
+        for name, more in (("base", 0.0), ("cut", 2.0), ("distilled", distilled), ("fine_tuned", 2.0))
+    }
+    return {**models, "trained": {"distilled": [], "fine_tuned": []}}
+
+
+@pytest.mark.parametrize("distilled, share", [(0.0, 1.0), (2.0, 0.0), (0.5, 0.75)])
+def test_share_of_the_lost_nats_that_came_back(distilled, share):
+    folds = {"a": fold(distilled=distilled)}
+    assert recovered(folds, "distilled") == pytest.approx([share] * 3, abs=1e-3)
+    assert report({6: folds})["complex_nats_recovered"] == pytest.approx(share, abs=1e-3)
+    del folds["a"]["fine_tuned"]  # a side that was not asked for
+    assert report({6: folds})["complex_nats_recovered"] == pytest.approx(share, abs=1e-3)
+
+
+def test_an_item_that_both_folds_are_asked_counts_once():
+    one, two = {"a": fold(distilled=1.0)}, {"a": fold(distilled=1.0), "b": fold(distilled=1.0)}
+    assert simple_change(one, "distilled") == simple_change(two, "distilled")
+    assert simple_change(two, "distilled")["items"] == 40
+    assert recovered(one, "distilled") == recovered(two, "distilled")
+
+
+def test_fine_tuning_gets_the_teachers_share_of_the_operations():
+    assert fine_tuning_steps(100, depth=30, kept=30) == 134
+    assert fine_tuning_steps(90, depth=30, kept=20) == 135

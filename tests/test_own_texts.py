@@ -1,0 +1,89 @@
+"""Texts that the original writes by itself: framed by its template, all their own words learnt, kept."""
+
+import pytest
+import torch
+from tiny import byte_tokenizer, tiny_llama
+
+import distill.own_texts
+from distill.examples import row_examples
+from distill.own_data import Row
+from distill.own_texts import frame, own_texts
+from distill.self_data import Sampler
+from fastpath.errors import UserError
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTPATH_CACHE", str(tmp_path))
+
+
+def tokenizer(*, chats=True):
+    made = byte_tokenizer()
+    made.chat_template = TEMPLATE if chats else None
+    return made
+
+
+HOW = {"weights": "w", "seed": 0, "sampler": Sampler(max_new_tokens=12), "num": 4, "at_once": 4}
+
+
+def written(model, tokenizer, **changes):
+    return own_texts(lambda: model, tokenizer, **{**HOW, **changes})
+
+
+def never():
+    raise AssertionError("the model was loaded")
+
+
+def test_frame_is_what_the_template_writes_around_the_users_words():
+    assert frame(tokenizer()) == ("<user>", "</s><assistant>")
+    plain = tokenizer(chats=False)
+    assert frame(plain) == (plain.bos_token or plain.eos_token, "")
+
+
+def test_all_own_words_are_learnt_and_the_header_is_not():
+    made = tokenizer()
+    rows = written(tiny_llama(), made)
+    assert rows and all(row.data["text"].startswith("<user>") for row in rows)
+    for example in row_examples(rows, made, max_tokens=64, name="own"):
+        assert example.counts == (False,) * 6 + (True,) * (len(example.ids) - 6)
+
+
+@torch.no_grad()
+def test_a_finished_question_is_answered_and_one_cut_off_is_the_text(monkeypatch):
+    said = iter([[("why?", True), ("because I", False), ("", True)], [("so.", True)]])
+
+    def script(model, tokenizer, prompts, **how):
+        turn = next(said)
+        assert len(turn) == len(prompts)
+        return [{"answer": text, "finished": finished} for text, finished in turn]
+
+    monkeypatch.setattr(distill.own_texts, "sampled", script)
+    rows = written(None, tokenizer(), num=3)
+    assert [row.data["text"] for row in rows] == ["<user>why?</s><assistant>so.", "<user>because I"]
+
+
+def test_texts_are_written_once_and_do_not_depend_on_the_batch():
+    model = tiny_llama()
+    together = written(model, tokenizer())
+    assert own_texts(never, tokenizer(), **HOW) == together  # nothing is missing: the model is not loaded
+    assert written(model, tokenizer(), num=6)[:4] == together
+    assert not {r.data["text"] for r in written(model, tokenizer(), seed=1)} & {
+        r.data["text"] for r in together
+    }
+
+
+def test_a_tokenizer_that_cannot_begin_is_one_clear_line():
+    made = tokenizer(chats=False)
+    made.bos_token = made.eos_token = None
+    with pytest.raises(UserError, match=r"distill.own_texts: .* no token to begin with; 0 works"):
+        frame(made)
+
+
+def test_what_was_written_is_checked_against_what_is_evaluated():
+    (text,) = Row("here", "own", {"text": "<user>Why?", "start": 6}).texts
+    assert text == "Why?"
