@@ -23,8 +23,8 @@ from fastpath.cli import guarded
 from fastpath.errors import RunError
 from fastpath.runs import write_text
 
-SERVE = {"all": "off", "tiered": "gate", "escalate": "escalate", "cascade": "off"}
-"""Policy of the agent task -> what `serve` does with a call of the fast tier."""
+GATED = {"tiered": "gate"}
+"""Policy of the agent task -> what `serve` does with calls of tools by the fast tier; off for the others."""
 
 
 def policy_of(facts: Facts) -> dict[str, Any]:
@@ -43,13 +43,18 @@ def policy_of(facts: Facts) -> dict[str, Any]:
         "fast_model": facts.results["models"][label],
         "classes": [*suite_classes(facts, label), *call_classes(agent, label, kind)],
         "thresholds": thresholds(agent, label, kind),
-        "serve": {
-            "default_tier": "standard" if kind == "standard" else "fast",
-            "policy": "off" if kind == "standard" else SERVE[kind],
-            "reversible_tools": sorted(
-                tool.name for domain in DOMAINS.values() for tool in domain.tools.values() if tool.reversible
-            ),
-        },
+        "serve": serve_section(agent, label, kind),
+    }
+
+
+def serve_section(agent: Mapping[str, Any], label: str, kind: str) -> dict[str, Any]:
+    """Keys of fastpath/config_serve.py: what the stage `serve` does under this policy."""
+    tools = [tool for domain in DOMAINS.values() for tool in domain.tools.values()]
+    return {
+        "default_tier": "standard" if kind == "standard" else "fast",
+        "policy": GATED.get(kind, "off"),
+        "reversible_tools": sorted(tool.name for tool in tools if tool.reversible),
+        "escalate_below": escalation(agent, label, kind),
     }
 
 
@@ -97,20 +102,30 @@ def call_classes(agent: Mapping[str, Any], label: str, kind: str) -> list[dict[s
         {
             "work": "the next attempt after a failed call",
             "tier": "standard" if kind in ("standard", "cascade") else first,
-            "because": "; ".join(
+            "because": (CASCADE if kind == "cascade" else "")
+            + "; ".join(
                 f"{name} {dollars_words(row['cost_per_success'])}" for name, row in agent["policies"].items()
             ),
         },
     ]
 
 
+CASCADE = "only the client knows that a call failed: it asks again with service_tier: standard; "
+
+
 def thresholds(agent: Mapping[str, Any], label: str, kind: str) -> dict[str, Any]:
-    """Margin below which standard is asked, null: unused; loss from which standard commits, null: never."""
+    """Nats below which standard is asked, null: unused; loss from which standard commits, null: never."""
     return {
-        "escalate_below_margin": round(agent["thresholds"][label], 4) if kind == "escalate" else None,
+        "escalate_below_mean_token_logprob": escalation(agent, label, kind),
         "commit_by_standard_from_loss_dollars": agent["commit"][label]["loss"],
         "attempts": agent["attempts"],
     }
+
+
+def escalation(agent: Mapping[str, Any], label: str, kind: str) -> float | None:
+    """Mean token log-probability (nats) of a fast answer below which standard is asked too; None: never."""
+    threshold = agent["thresholds"][label] if kind == "escalate" else None
+    return None if threshold is None else round(threshold, 4)
 
 
 def main() -> int:

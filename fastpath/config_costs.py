@@ -45,6 +45,8 @@ class AgentConfig(Section):
     """Tasks of other templates, on which the threshold of escalation is chosen."""
     form: Literal["choice", "tools"] = "choice"
     """choice: the likelihood of candidate calls, for small models too; tools: the model writes its calls."""
+    examples: int = Field(default=1, ge=0, le=4)
+    """Solved tasks that are shown before each one, of templates that no other split has."""
     endpoint: str | None = None
     """OpenAI-compatible URL (http://.../v1) whose tiers standard and fast are asked, with form: tools."""
     max_new_tokens: int = Field(default=128, ge=1)

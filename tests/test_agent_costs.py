@@ -31,7 +31,7 @@ def planted(random, *, tasks, steps, trials, p, spread=0.0, reversible=False):
                 Answer("" if right else "misread_constraint", True, reversible, float(luck), 1)
                 for right, luck in drawn
             )
-            records.append(StepRecord(tuple(answers), 1.0, 10))
+            records.append(StepRecord(tuple(answers), 10))
         made.append(TaskRecord(str(number), (reversible,) * steps, {STANDARD: tuple(records)}))
     return made
 

@@ -1,5 +1,6 @@
 """Agents of known error rates: found again, and each policy costs what it should."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,8 @@ from eval.agent.checker import ERRORS
 from eval.agent.compare import ALL_STANDARD
 from eval.agent.plots import break_even_loss, cost_at
 from eval.agent.records import task_records
-from eval.agent.tables import advice, best_policy
+from eval.agent.tables import advice, best_policy, rules_table
+from eval.route import serve_section
 from fastpath.bootstrap import bootstrap_ratio
 from fastpath.config_costs import CostsConfig
 
@@ -103,6 +105,59 @@ def test_a_draw_depends_on_the_seed_the_tier_and_the_step_alone():
     )
     assert again[0].steps["base"][0] == one[0].steps["base"][0]
     assert [t.steps for t in one] != [t.steps for t in other]
+
+
+def test_a_tier_that_is_unsure_where_it_errs_escalates_there_and_nowhere_else():
+    """Wrong calls have -2 nats a token, right ones -0.2: the threshold lies between, standard mends all."""
+    rates = {"base": {}, "fast": {"misread_constraint": 0.2}}
+    prices = CostsConfig(dollars_per_million_tokens={"base": 500.0, "fast": 100.0})
+    agent = compared(planted_run(rates, num_tasks=48, nats=(-4.0, -40.0)), costs=prices)
+    assert -2 < agent["thresholds"]["fast"] <= -0.2
+    unsure, fast = (agent["policies"][f"{name}"] for name in ("fast, standard where unsure", "all fast"))
+    assert unsure["completion_rate"]["value"] == 1 and unsure["retries"]["value"] == 0
+    assert unsure["total"]["wrong"] == unsure["total"]["fixes"] == 0 < fast["total"]["wrong"]
+    assert best_policy(agent) == "fast, standard where unsure"
+    assert "(sure: mean token log-probability of" in advice(agent) and " nats or more)" in advice(agent)
+    served = serve_section(agent, "fast", "escalate")
+    assert served["escalate_below"] == pytest.approx(agent["thresholds"]["fast"], abs=1e-4)
+
+
+def test_a_tier_that_makes_no_mistakes_never_escalates():
+    agent = compared(planted_run({"base": {}, "fast": {}}, num_tasks=16))
+    assert agent["thresholds"]["fast"] is None
+    assert rules_table(agent).rows[0][1] == "always"
+    json.dumps(agent, allow_nan=False)
+
+
+def test_answers_without_log_probabilities_cannot_escalate():
+    rows = [
+        {label: [as_written(row) for row in of_tier] for label, of_tier in part.items()}
+        for part in planted_run({"base": {}, "fast": {}}, num_tasks=8)
+    ]
+    agent = compared(rows, trials=3)
+    assert agent["thresholds"] == {} and "fast, standard where unsure" not in agent["policies"]
+    assert rules_table(agent).rows[0][1] == "always"
+
+
+def as_written(row):
+    """A row of the choice form as an endpoint that tells no log-probabilities would have given it."""
+    number = int(np.argmax(row["log_likelihoods"]))
+    keys = {"errors": "error", "executes": "executes", "reversible": "reversible"}
+    answer = {key: row[column][number] for column, key in keys.items()}
+    answer |= {"tokens_written": 20, "mean_logprob": None}
+    told = {"task": row["task"], "step": row["step"], "gold_reversible": row["reversible"][row["gold"]]}
+    return told | {"answers": [answer] * 3, "tokens_read": 100}
+
+
+@pytest.mark.parametrize("kind", ["standard", "all", "tiered", "escalate", "cascade"])
+def test_what_serve_is_told_has_its_keys_and_words(kind):
+    told = serve_section({"thresholds": {"fast": -0.31234}}, "fast", kind)
+    assert list(told) == ["default_tier", "policy", "reversible_tools", "escalate_below"]
+    assert told["default_tier"] == ("standard" if kind == "standard" else "fast")
+    assert told["policy"] == ("gate" if kind == "tiered" else "off")
+    assert told["escalate_below"] == (-0.3123 if kind == "escalate" else None)
+    assert {"find_order", "read_event"} <= set(told["reversible_tools"])
+    assert not {"refund", "invite"} & set(told["reversible_tools"])
 
 
 @pytest.mark.parametrize("fast", [0.03, 0.3])

@@ -9,11 +9,12 @@ import pytest
 from tiny import byte_tokenizer, tiny_llama
 
 from eval.agent import written
+from eval.agent.chat import messages
 from eval.agent.policies import Tier, always, run_all
 from eval.agent.records import lost_trials, task_records
 from eval.agent.scores import tier_facts
 from eval.agent.tasks import generate_tasks
-from eval.agent.written import ask_endpoint, prompt_of, write_calls
+from eval.agent.written import ask_endpoint, log_likelihoods, prompt_of, write_calls
 from eval.lm import FastLM
 from fastpath.config_costs import AgentConfig
 from fastpath.errors import ConfigError, RunError
@@ -27,8 +28,10 @@ TEMPLATE = (
 
 def right_call(body):
     """The right call to what a request asks, as a server answers it."""
-    task = next(t for t in TASKS if t.goal in body["messages"][1]["content"])
-    call = task.gold[(len(body["messages"]) - 2) // 2]
+    said = body["messages"]
+    last = max(number for number, message in enumerate(said) if message["role"] == "user")
+    task = next(t for t in TASKS if t.goal in said[last]["content"])
+    call = task.gold[(len(said) - 1 - last) // 2]
     return {"function": {"name": call.tool, "arguments": json.dumps(dict(call.arguments))}}
 
 
@@ -46,7 +49,9 @@ class Server(BaseHTTPRequestHandler):
         good = body["service_tier"] == "standard"
         message = {"content": None, "tool_calls": [right_call(body)]} if good else {"content": "No idea."}
         usage = {"prompt_tokens": 50, "completion_tokens": 9}
-        return self.reply(200, {"choices": [{"message": message}], "usage": usage})
+        sure = {"content": [{"token": "x", "logprob": nats} for nats in (-0.5, -1.5)]}
+        choice = {"message": message} | ({"logprobs": sure} if body.get("logprobs") else {})
+        return self.reply(200, {"choices": [choice], "usage": usage})
 
     def reply(self, code, data, headers=()):
         text = json.dumps(data).encode()
@@ -92,6 +97,7 @@ def test_tiers_behind_an_endpoint_are_asked_and_judged(server):
     body = server.bodies[0]
     assert (body["model"], body["service_tier"], body["seed"]) == ("toy", "standard", 7)
     assert {b["service_tier"] for b in server.bodies} == {"standard", "fast"}
+    assert {a.mean_logprob for task in tasks for r in task.steps["fast"] for a in r.answers} == {-1.0}
 
 
 def test_a_busy_server_is_waited_for_and_a_broken_one_is_no_mistake_of_the_model(server):
@@ -132,15 +138,39 @@ def test_a_model_writes_calls_by_its_own_template():
     rows = write_calls(lm, tokenizer, [short], settings, seed=0)
     assert len(rows) == short.k and all(len(row["answers"]) == 2 for row in rows)
     assert {a["error"] for row in rows for a in row["answers"]} <= {"gave_up", "malformed_call"}
+    assert all(a["mean_logprob"] < 0 for row in rows for a in row["answers"] if a["tokens_written"])
     assert rows == write_calls(lm, tokenizer, [short], settings, seed=0)
 
 
-@pytest.mark.parametrize("template", [None, "{% for m in messages %}{{ m.content }}{% endfor %}"])
-def test_a_model_without_a_template_for_tools_is_one_line(template):
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no system message') }}"])
+def test_a_model_that_takes_no_chat_is_one_line(template):
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     with pytest.raises(ConfigError, match=r"eval\.agent\.form: .*use choice"):
         prompt_of(tokenizer, TASKS[0], 0)
+
+
+def test_solved_examples_of_other_templates_come_first():
+    task = next(task for task in TASKS if task.k > 2)
+    plain, shown = messages(task, 2), messages(task, 2, 2)
+    assert shown[0] == plain[0] and shown[-len(plain) + 1 :] == plain[1:]
+    assert [m["role"] for m in shown].count("user") == 3
+    assert not {t.goal for t in TASKS} & {m["content"] for m in shown[: -len(plain)]}
+
+
+def test_an_answer_s_mean_logprob_is_that_of_its_tokens_by_one_plain_pass():
+    tokenizer = byte_tokenizer()
+    model = tiny_llama()
+    lm = FastLM(model, tokenizer, batch_size=2)
+    prompts, texts = ["once upon", "a", "b"], [" a time", "", "xyz"]
+    nats = log_likelihoods(lm, prompts, texts)
+    assert nats[1] == 0
+    for prompt, text, value in zip(prompts, texts, nats, strict=True):
+        ids = tokenizer(prompt + text, return_tensors="pt").input_ids
+        size = len(tokenizer(text).input_ids)
+        logs = model(ids).logits.detach()[0, :-1].log_softmax(-1)
+        want = logs.gather(1, ids[0, 1:, None])[len(ids[0]) - 1 - size :].sum()
+        assert value == pytest.approx(float(want), abs=1e-3)
 
 
 def test_more_than_one_variant_has_no_place_behind_an_endpoint():

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.agent.checker import attempts_a_call, classify, executes, is_reversible
+from eval.agent.choices import example_tasks
 from eval.agent.tasks import AgentTask
 from eval.agent.tools import ASK_HUMAN, Call, Domain, parse_call
 
@@ -44,14 +45,19 @@ def _function(name: str, does: str, takes: Mapping[str, str]) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name, "description": does, "parameters": parameters}}
 
 
-def messages(task: AgentTask, step: int) -> list[Message]:
-    """What stands before the answer to a step: the goal, and the right calls so far with their results."""
+def messages(task: AgentTask, step: int, examples: int = 0) -> list[Message]:
+    """What stands before the answer to a step: solved examples, the goal, the right calls so far."""
+    said: list[Message] = [{"role": "system", "content": SYSTEM}]
+    for example in example_tasks(task.domain_name, examples):
+        said += [*_told(example, example.k), {"role": "assistant", "content": "Done."}]
+    return said + _told(task, step)
+
+
+def _told(task: AgentTask, steps: int) -> list[Message]:
+    """The goal, and its first right calls with their results."""
     done = ", ".join(task.done) or "nothing"
-    said: list[Message] = [
-        {"role": "system", "content": SYSTEM},
-        {"role": "user", "content": f"Task: {task.goal}\nDone before: {done}."},
-    ]
-    for number, (call, says) in enumerate(zip(task.gold[:step], task.observations, strict=False)):
+    said: list[Message] = [{"role": "user", "content": f"Task: {task.goal}\nDone before: {done}."}]
+    for number, (call, says) in enumerate(zip(task.gold[:steps], task.observations, strict=False)):
         identity = f"call_{number}"
         function = {"name": call.tool, "arguments": json.dumps(dict(call.arguments))}
         said.append(

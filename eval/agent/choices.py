@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -53,9 +54,11 @@ class ChoiceStep:
         return [choice.error for choice in self.choices].index("")
 
 
-def choice_steps(task: AgentTask) -> list[ChoiceStep]:
-    """Every step of the task with its candidates; the same in every process."""
-    before = f"{tools_text(task.domain)}\n\n{example(task.domain_name)}\n\n"
+def choice_steps(task: AgentTask, examples: int = 1) -> list[ChoiceStep]:
+    """Every step of the task with its candidates, after solved examples; the same in every process."""
+    solved = map(dialogue, example_tasks(task.domain_name, examples))
+    parts = (tools_text(task.domain), *(texts[-1].removesuffix("\n>") for texts in solved))
+    before = "".join(f"{part}\n\n" for part in parts)
     return [
         ChoiceStep(task=task, step=step, prompt=before + text, choices=_choices(task, step))
         for step, text in enumerate(dialogue(task)[:-1])
@@ -71,11 +74,11 @@ def dialogue(task: AgentTask) -> list[str]:
 
 
 @cache
-def example(domain: str) -> str:
-    """One solved task, of templates that neither evaluation nor calibration has: it shows how calls go on."""
+def example_tasks(domain: str, num: int) -> tuple[AgentTask, ...]:
+    """Tasks of templates that neither evaluation nor calibration has: solved, they show how calls go on."""
     tasks = generate_tasks(split="distillation", seed=0, num_tasks=NUM_EXAMPLES)
-    task = next(t for t in tasks if t.domain_name == domain and t.k in EXAMPLE_STEPS and not t.brief)
-    return dialogue(task)[-1].removesuffix("\n>")
+    fitting = (t for t in tasks if t.domain_name == domain and t.k in EXAMPLE_STEPS and not t.brief)
+    return tuple(islice(fitting, num))
 
 
 def tools_text(domain: Domain) -> str:

@@ -1,5 +1,6 @@
 """All policies on the same recorded answers: what each costs, who should commit, where fast begins to pay."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,10 @@ from fastpath.bootstrap import Floats, bootstrap_ratio, interval_of
 from fastpath.config_costs import AgentConfig, CostsConfig
 
 NUM_THRESHOLDS = 20
+NEVER, ALWAYS = (
+    -math.inf,
+    0.0,
+)  # thresholds: no answer is below the one, all but certain ones are below the other
 
 
 def compare_policies(
@@ -43,7 +48,7 @@ def compare_policies(
     thresholds = {
         label: best_threshold(calibration, label, with_priority, config, costs)
         for label in variants
-        if calibration
+        if logprobs(calibration, label)  # some servers tell none
     }
     routes = policies(variants, thresholds)
     runs = {name: _runs(tasks, route, with_priority, config) for name, (_, _, route) in routes.items()}
@@ -66,7 +71,9 @@ def compare_policies(
         "detection": config.detection,
         "costs": costs.model_dump(),
         "tiers": {label: tier_facts(tasks, label, seed=seed) for label in tiers},
-        "thresholds": thresholds,
+        "thresholds": {
+            label: None if threshold == NEVER else threshold for label, threshold in thresholds.items()
+        },
         "commit": {label: commit_facts(tasks, label, with_priority, costs, seed=seed) for label in variants},
         "policies": rows,
         "cost_per_success": {name: row["cost_per_success"]["value"] for name, row in rows.items()},
@@ -77,7 +84,7 @@ ALL_STANDARD, ALL_PRIORITY = "all standard", "all priority"
 
 
 def policies(variants: Sequence[str], thresholds: Mapping[str, float]) -> dict[str, tuple[str, str, Route]]:
-    """{name: (tier, kind, route)}; `thresholds`: the margin below which a variant asks standard, if any."""
+    """{name: (tier, kind, route)}; `thresholds`: nats below which a variant asks standard, if any."""
     routes: dict[str, tuple[str, str, Route]] = {
         ALL_STANDARD: (STANDARD, "all", always(STANDARD)),
         ALL_PRIORITY: (PRIORITY, "all", always(PRIORITY)),
@@ -111,14 +118,20 @@ def best_threshold(
     config: AgentConfig,
     costs: CostsConfig,
 ) -> float:
-    """The margin below which asking standard is cheapest, on calibration tasks: 0 never, above 1 always."""
-    margins = [record.margin or 0.0 for task in tasks for record in task.steps[label]]
-    candidates = [0.0, *np.quantile(margins, np.linspace(0, 1, NUM_THRESHOLDS)).tolist(), 1.01]
+    """The mean token log-probability below which asking standard is cheapest, on calibration tasks (nats)."""
+    quantiles = np.quantile(logprobs(tasks, label), np.linspace(0, 1, NUM_THRESHOLDS))
+    candidates = [NEVER, *quantiles.tolist(), ALWAYS]
 
     def cost(threshold: float) -> float:
         return mean_cost(_runs(tasks, escalate(label, threshold), tiers, config), costs)
 
     return min(candidates, key=cost)
+
+
+def logprobs(tasks: Sequence[TaskRecord], label: str) -> list[float]:
+    """Mean token log-probability of every answer of a tier that has one."""
+    answers = (answer for task in tasks for record in task.steps[label] for answer in record.answers)
+    return [answer.mean_logprob for answer in answers if answer.mean_logprob is not None]
 
 
 def commit_facts(

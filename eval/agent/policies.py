@@ -1,5 +1,6 @@
 """Which tier answers which call: policies, run on recorded answers. Nothing is asked of a model here."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,13 +41,12 @@ def tiered(fast: str, standard: str = STANDARD) -> Route:
 
 
 def escalate(fast: str, threshold: float, standard: str = STANDARD) -> Route:
-    """Standard wherever fast's margin is below the threshold."""
+    """Standard wherever the mean token log-probability of fast's answer is below the threshold (nats)."""
 
     def route(records: Mapping[str, StepRecord], trial: int, attempt: int) -> Asked:
-        margin = records[fast].margin
-        if margin is None or margin >= threshold:
-            return [fast]
-        return [standard] if attempt else [fast, standard]  # the margin is known from the first attempt
+        told = records[fast].answers[trial].mean_logprob
+        sure = -math.inf if told is None else told  # no token, no trust
+        return [fast] if sure >= threshold else [fast, standard]
 
     return route
 

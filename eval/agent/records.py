@@ -21,6 +21,8 @@ class Answer:
     luck: float
     """Uniform in 0..1: a checker of detection d notices a wrong answer if luck < d."""
     tokens_written: int
+    mean_logprob: float | None = None
+    """Nats a token of the answer at temperature 1: how sure the tier is of it; None where nobody told."""
 
     def passes(self, detection: float) -> bool:
         """Whether it is accepted, right or wrong."""
@@ -32,8 +34,6 @@ class StepRecord:
     """All answers of one tier to one step, a trial each."""
 
     answers: tuple[Answer, ...]
-    margin: float | None
-    """Probability of the best candidate beyond the second; None where there were no candidates."""
     tokens_read: int
 
 
@@ -70,16 +70,17 @@ def step_record(
     random = Random(f"{seed}/{tier}/{row['task']}/{row['step']}")
     if "answers" in row:
         answers = tuple(_answer(facts, random) for facts in row["answers"])
-        return StepRecord(answers, None, row["tokens_read"])
+        return StepRecord(answers, row["tokens_read"])
     chances = probabilities(row["log_likelihoods"], temperature)
-    first, second = sorted(chances, reverse=True)[:2]
     keys = {"errors": "error", "executes": "executes", "reversible": "reversible"}
     drawn = []
     for _ in range(trials):
         (number,) = random.choices(range(len(chances)), chances)
         facts = {key: row[column][number] for column, key in keys.items()}
-        drawn.append(_answer(facts | {"tokens_written": row["tokens_written"][number]}, random))
-    return StepRecord(tuple(drawn), first - second, row["tokens_read"])
+        size = row["tokens_written"][number]
+        facts |= {"tokens_written": size, "mean_logprob": row["log_likelihoods"][number] / size}
+        drawn.append(_answer(facts, random))
+    return StepRecord(tuple(drawn), row["tokens_read"])
 
 
 def _answer(facts: Mapping[str, Any], random: Random) -> Answer:
@@ -89,6 +90,7 @@ def _answer(facts: Mapping[str, Any], random: Random) -> Answer:
         reversible=facts["reversible"],
         luck=random.random(),
         tokens_written=facts["tokens_written"],
+        mean_logprob=facts["mean_logprob"],
     )
 
 

@@ -37,7 +37,7 @@ def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, 
     rows = record(zoo, agent, panel, seed=recipe.seed, out=out)
     tiers = {label: tier_of(label, speed, costs) for label in zoo.sources}
     drawn = partial(task_records, trials=agent.trials, temperature=agent.temperature, seed=recipe.seed)
-    evaluation, calibration = drawn(rows["evaluation"]), drawn(rows.get("calibration", {}))
+    evaluation, calibration = drawn(rows["evaluation"]), drawn(rows["calibration"])
     lost = sum(len(lost_trials(row)) for of_tier in rows["evaluation"].values() for row in of_tier)
     if len(evaluation) < 2:
         raise RunError(f"{out}/agent: {lost} answers did not come; delete it and try again")
@@ -88,10 +88,8 @@ def tier_of(label: str, speed: Mapping[str, Any], costs: CostsConfig) -> Tier:
 def record(
     zoo: Zoo, agent: AgentConfig, panel: Callable[[], Panel], *, seed: int, out: Path
 ) -> dict[str, dict[str, Rows]]:
-    """{split: {tier: a row a step}}: what every tier answered. Calibration only where there is a margin."""
-    sizes = {"evaluation": agent.tasks}
-    if agent.form == "choice":
-        sizes["calibration"] = agent.calibration_tasks
+    """{split: {tier: a row a step}}: what every tier answered."""
+    sizes = {"evaluation": agent.tasks, "calibration": agent.calibration_tasks}
     parts = {
         (split, domain): [task for task in tasks if task.domain_name == domain]
         for split, size in sizes.items()
@@ -115,10 +113,11 @@ def record(
 
 
 def num_requests(tasks: Sequence[AgentTask], agent: AgentConfig) -> int:
-    """Likelihoods or written calls that one tier is asked for."""
+    """Likelihoods and written calls that one tier is asked for."""
     if agent.form == "choice":
-        return sum(len(step.choices) for task in tasks for step in choice_steps(task))
-    return agent.trials * sum(task.k for task in tasks)
+        return sum(len(step.choices) for task in tasks for step in choice_steps(task, agent.examples))
+    passes = 1 if agent.endpoint else 2  # it is written, then its likelihood is read
+    return passes * agent.trials * sum(task.k for task in tasks)
 
 
 def answers(
@@ -138,12 +137,12 @@ def answers(
     tokenizer = zoo.get(BASE)[1]
     if agent.form == "tools":
         return write_calls(lm, tokenizer, tasks, agent, seed=seed)
-    return score(lm, tokenizer, tasks)
+    return score(lm, tokenizer, tasks, examples=agent.examples)
 
 
-def score(lm: Any, tokenizer: Any, tasks: Sequence[AgentTask]) -> Rows:
+def score(lm: Any, tokenizer: Any, tasks: Sequence[AgentTask], *, examples: int) -> Rows:
     """A row a step: log-likelihoods of its candidates by one lm-eval model, and the tokens of all."""
-    steps = [made for task in tasks for made in choice_steps(task)]
+    steps = [made for task in tasks for made in choice_steps(task, examples)]
     pairs = [(made.prompt, f" {choice.text}") for made in steps for choice in made.choices]
     requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
     nats = iter(lm.loglikelihood(requests))

@@ -105,12 +105,11 @@ def rules_table(agent: Mapping[str, Any]) -> Table:
     """For every fast tier: when it should ask standard, and who should commit."""
     rows = []
     for label, facts in agent["commit"].items():
-        threshold = agent["thresholds"].get(label, 0.0)
-        sure = "always" if threshold <= 0 else "never" if threshold > 1 else f"margin {threshold:.2f} or more"
+        threshold = agent["thresholds"].get(label)
         rows.append(
             (
                 label,
-                sure,
+                "always" if threshold is None else sure_words(threshold),
                 *("" if facts[p] is None else f"{facts[p]:.0%}" for p in ("p_fast", "p_standard")),
                 _commit_words(facts["loss"]),
             )
@@ -123,6 +122,11 @@ def rules_table(agent: Mapping[str, Any]) -> Table:
     )
 
 
+def sure_words(threshold: float) -> str:
+    """For which answers a fast tier need not ask standard."""
+    return "never" if threshold >= 0 else f"mean token log-probability of {threshold:.2f} nats or more"
+
+
 def _commit_words(loss: Mapping[str, Any] | None) -> str:
     if loss is None or loss["value"] is None:
         return "never: it is no better there"
@@ -130,9 +134,9 @@ def _commit_words(loss: Mapping[str, Any] | None) -> str:
 
 
 RULES = (
-    "The margin is the probability of the best candidate beyond the second; its threshold is the cheapest on "
-    "{num} calibration tasks of other templates. Standard commits where (its chance to be right - fast's) x "
-    "loss is more than what it costs and takes beyond fast."
+    "What fast is less sure of is asked of standard as well; the threshold is the cheapest on {num} "
+    "calibration tasks of other templates. Standard commits where (its chance to be right - fast's) x loss "
+    "is more than what it costs and takes beyond fast."
 )
 
 
@@ -191,6 +195,8 @@ def advice(agent: Mapping[str, Any]) -> str:
         else f"send {KINDS[best['policy']]} to {best['tier']}"
         + ("" if best["policy"] == "all" else ", the rest to standard")
     )
+    if best["policy"] == "escalate" and (threshold := agent["thresholds"][best["tier"]]) is not None:
+        what += f" (sure: {sure_words(threshold)})"
     beside = f"A success costs {cost}, on the standard tier {dollars_words(standard['cost_per_success'])}"
     saved = dollars_words(best["saving"])
     if best["saving"]["low"] is not None and best["saving"]["low"] > 0:

@@ -4,11 +4,12 @@ Every step is asked after the right calls so far, so answers are recorded once, 
 """
 
 import json
+import math
 import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +19,13 @@ from eval.agent.chat import judge, messages, read_answer, schemas
 from eval.agent.tasks import AgentTask
 from fastpath.config_costs import AgentConfig
 from fastpath.errors import ConfigError, RunError
+from fastpath.tool_prompt import TEMPLATE_ERRORS, chat_text
 
 Rows = list[dict[str, Any]]
 
 SERVICE_TIERS = {"base": "standard"}
 """Label -> service_tier; every other label is the fast tier."""
+CALL_ENDS = "</tool_call>"
 TRIES, BUSY_SECONDS, TIMEOUT_SECONDS = 3, 600.0, 300.0
 BUSY = (429, 503)
 
@@ -31,51 +34,59 @@ def write_calls(
     lm: Any, tokenizer: Any, tasks: Sequence[AgentTask], config: AgentConfig, *, seed: int
 ) -> Rows:
     """A row a step: what an lm-eval model writes after its chat template. Raises ConfigError without one."""
-    prompts = [(task, step, prompt_of(tokenizer, task, step)) for task in tasks for step in range(task.k)]
+    steps = [(task, step) for task in tasks for step in range(task.k)]
+    prompts = [prompt_of(tokenizer, task, step, config.examples) for task, step in steps]
     settings = {
-        "until": ["</tool_call>"],
+        "until": [CALL_ENDS],
         "max_gen_toks": config.max_new_tokens,
         "do_sample": True,
         "temperature": config.temperature,
     }
+    repeated = [prompt for prompt in prompts for _ in range(config.trials)]
     torch.manual_seed(seed)
-    texts = iter(
-        lm.generate_until(
-            [
-                Instance("generate_until", {}, (prompt, settings), number)
-                for _, _, prompt in prompts
-                for number in range(config.trials)
-            ]
+    requests = [Instance("generate_until", {}, (prompt, settings), n) for n, prompt in enumerate(repeated)]
+    texts = [_closed(text) for text in lm.generate_until(requests)]
+    sizes = [len(tokenizer(text, add_special_tokens=False).input_ids) for text in texts]
+    nats = log_likelihoods(lm, repeated, texts)
+    answers = []
+    for number, (text, size) in enumerate(zip(texts, sizes, strict=True)):
+        task, step = steps[number // config.trials]
+        facts = {"tokens_written": size, "mean_logprob": nats[number] / size if size else None}
+        answers.append(judge(task, step, read_answer(task, {"content": text})) | facts)
+    return [
+        written_row(
+            task,
+            step,
+            answers[number * config.trials : (number + 1) * config.trials],
+            tokens_read=len(tokenizer(prompt, add_special_tokens=False).input_ids),
         )
-    )
-
-    def size(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False).input_ids)
-
-    rows = []
-    for task, step, prompt in prompts:
-        written = [next(texts) for _ in range(config.trials)]
-        answers = [
-            judge(task, step, read_answer(task, {"content": text})) | {"tokens_written": size(text)}
-            for text in written
-        ]
-        rows.append(written_row(task, step, answers, tokens_read=size(prompt)))
-    return rows
+        for number, ((task, step), prompt) in enumerate(zip(steps, prompts, strict=True))
+    ]
 
 
-def prompt_of(tokenizer: Any, task: AgentTask, step: int) -> str:
-    """The conversation with its tools as the model's own template writes it."""
+def _closed(text: str) -> str:
+    """As a server gives it: lm-eval cuts off the mark at which writing ended."""
+    return f"{text}{CALL_ENDS}" if "<tool_call>" in text else text
+
+
+def log_likelihoods(lm: Any, prompts: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """Nats of each text after its prompt, at temperature 1; 0 of an empty one."""
+    pairs = [pair for pair in zip(prompts, texts, strict=True) if pair[1]]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    found = iter(lm.loglikelihood(requests) if requests else ())
+    return [next(found)[0] if text else 0.0 for text in texts]
+
+
+def prompt_of(tokenizer: Any, task: AgentTask, step: int, examples: int = 0) -> str:
+    """The conversation with its tools as the model reads it. Raises ConfigError without a chat template."""
+    if not tokenizer.chat_template:
+        raise ConfigError("eval.agent.form: the model has no chat template; use choice")
     try:
-        text = tokenizer.apply_chat_template(
-            messages(task, step), tools=schemas(task.domain), add_generation_prompt=True, tokenize=False
-        )
-    except Exception as error:  # no template, or one that knows no tools: a template may raise anything
+        return chat_text(tokenizer, messages(task, step, examples), schemas(task.domain))
+    except TEMPLATE_ERRORS as error:
         raise ConfigError(
-            f"eval.agent.form: no template for tool calls ({error!s:.80}); use choice"
+            f"eval.agent.form: the chat template refuses its messages ({error!s:.80}); use choice"
         ) from None
-    if task.domain.steps[-1].name not in text:
-        raise ConfigError("eval.agent.form: the model's chat template shows no tools; use choice")
-    return str(text)
 
 
 def written_row(
@@ -114,10 +125,11 @@ def ask_endpoint(
             body = {
                 "model": model,
                 "service_tier": SERVICE_TIERS.get(label, "fast"),
-                "messages": messages(task, step),
+                "messages": messages(task, step, config.examples),
                 "tools": schemas(task.domain),
                 "temperature": config.temperature,
                 "max_tokens": config.max_new_tokens,
+                "logprobs": True,
             }
             answers, read = [], 0
             for trial in range(config.trials):
@@ -132,12 +144,20 @@ def ask_endpoint(
 def _asked(task: AgentTask, step: int, url: str, body: dict[str, Any]) -> tuple[dict[str, Any], int]:
     try:
         reply = post(f"{url}/chat/completions", body)
-        message, usage = reply["choices"][0]["message"], reply.get("usage") or {}
+        choice, usage = reply["choices"][0], reply.get("usage") or {}
+        answer = read_answer(task, choice["message"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         return {"infrastructure": f"{type(error).__name__}: {error}"}, 0
     written = int(usage.get("completion_tokens") or 0)
-    facts = judge(task, step, read_answer(task, message)) | {"tokens_written": written}
+    sure = {"mean_logprob": mean_logprob(choice)}
+    facts = judge(task, step, answer) | {"tokens_written": written} | sure
     return facts, int(usage.get("prompt_tokens") or 0)
+
+
+def mean_logprob(choice: Mapping[str, Any]) -> float | None:
+    """Nats a token of an answer in OpenAI's format; None where the server tells none."""
+    told = (choice.get("logprobs") or {}).get("content") or ()
+    return math.fsum(token["logprob"] for token in told) / len(told) if told else None
 
 
 def first_model(url: str) -> str:
