@@ -30,7 +30,7 @@ from eval.agent.spending import cost_per_success, mean_cost, per_run, saving
 from eval.agent.tables import dollars_words
 from eval.agent.tasks import AgentTask, generate_tasks
 from eval.facts import Facts, read_facts
-from eval.route import policy_of
+from eval.route import write_policy
 from fastpath.cli import guarded
 from fastpath.config_costs import AgentConfig, CostsConfig
 from fastpath.env import describe_environment
@@ -153,14 +153,12 @@ def main() -> int:
         ran = load_recipe(facts.folder / "config.yaml", [])
         if arguments.seed == ran.seed:
             raise RunError(f"--seed {ran.seed} is the run's own: its tasks are not held out")
-        policy = policy_of(facts)
-        (facts.folder / "policy.yaml").write_text(yaml.safe_dump(policy, sort_keys=False), encoding="utf-8")
-        (label,) = (k for k, folder in facts.results["models"].items() if folder == policy["fast_model"])
+        policy = yaml.safe_load(write_policy(arguments.run).read_text(encoding="utf-8"))
         assert ran.eval and ran.eval.agent
         costs = ran.costs or CostsConfig()
         tiers = {
             tier: tier_of(of, facts.results["speed"], costs)
-            for tier, of in (("fast", label), ("standard", STANDARD))
+            for tier, of in (("fast", policy["fast_tier"]), ("standard", STANDARD))
         }
         config = ran.eval.agent.model_copy(update={"trials": arguments.trials})
         tasks = generate_tasks(split="evaluation", seed=arguments.seed, num_tasks=arguments.tasks)

@@ -40,6 +40,7 @@ def policy_of(facts: Facts) -> dict[str, Any]:
         "run": facts.name,
         "policy": name,
         "because": advice(agent),
+        "fast_tier": label,
         "fast_model": facts.results["models"][label],
         "classes": [*suite_classes(facts, label), *call_classes(agent, label, kind)],
         "thresholds": thresholds(agent, label, kind),
@@ -128,6 +129,15 @@ def escalation(agent: Mapping[str, Any], label: str, kind: str) -> float | None:
     return None if threshold is None else round(threshold, 4)
 
 
+def write_policy(run: Path) -> Path:
+    """RUN/eval/policy.yaml, written anew. Raises RunError if the run has no agent task."""
+    policy = policy_of(read_facts(run / "eval"))
+    text = yaml.safe_dump(policy, sort_keys=False, width=100)
+    path = run / "eval/policy.yaml"
+    write_text(path, f"# Written by python -m eval.route --run {run}\n{text}")
+    return path
+
+
 def main() -> int:
     """Write policy.yaml of a finished run, print it and its path."""
     description, _, examples = (__doc__ or "").partition("\n\n")
@@ -141,11 +151,9 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def work() -> None:
-        folder = arguments.run / "eval"
-        text = yaml.safe_dump(policy_of(read_facts(folder)), sort_keys=False, width=100)
-        write_text(folder / "policy.yaml", f"# Written by python -m eval.route --run {arguments.run}\n{text}")
-        print(text)
-        print(folder / "policy.yaml")
+        path = write_policy(arguments.run)
+        print(path.read_text(encoding="utf-8"))
+        print(path)
 
     return guarded(work)
 

@@ -67,7 +67,7 @@ class Server(ThreadingHTTPServer):
         ((error, chance),) = self.errs.items()
         is_wrong = random.random() < chance
         choices = {choice.error: choice.text for choice in self.steps[goal][number].choices}
-        return parse_call(choices[error if is_wrong else ""]), self.nats[is_wrong] * random.uniform(0.5, 1.5)
+        return parse_call(choices[error if is_wrong else ""]), self.nats[is_wrong] * random.uniform(0.5, 1.0)
 
     @property
     def url(self):
