@@ -40,7 +40,7 @@ from fastpath.recipe_file import load_recipe
 ROOT = Path(__file__).parents[1]
 SETTINGS = ("all fast", "all standard", "policy")
 STOP_SECONDS = 30.0
-PATIENT = {"deadline_seconds": 600.0, "queue": 64}
+PATIENT = {"deadline_seconds": 600.0, "queue": 64, "context_tokens": 16384}
 
 
 @contextmanager

@@ -98,7 +98,7 @@ def call_classes(agent: Mapping[str, Any], label: str, kind: str) -> list[dict[s
         {
             "work": "calls that cannot be undone",
             "tier": "standard" if kind in ("standard", "tiered") else first,
-            "because": right("right_irreversible"),
+            "because": (GATE if kind == "tiered" else "") + right("right_irreversible"),
         },
         {
             "work": "the next attempt after a failed call",
@@ -111,6 +111,7 @@ def call_classes(agent: Mapping[str, Any], label: str, kind: str) -> list[dict[s
     ]
 
 
+GATE = "where the tiers disagree the answer holds standard's calls (fastpath.standard), which count; "
 CASCADE = "only the client knows that a call failed: it asks again with service_tier: standard; "
 
 
