@@ -10,7 +10,7 @@ from random import Random
 from eval.agent.choices import choice_steps
 from eval.agent.tools import parse_call
 
-PROMPT_TOKENS, NEW_TOKENS = 1000, 20
+PROMPT_TOKENS, NEW_TOKENS = 100, 20  # as in agents.py
 
 
 class ScriptedTier(BaseHTTPRequestHandler):
