@@ -135,7 +135,9 @@ def write_policy(run: Path) -> Path:
     policy = policy_of(read_facts(run / "eval"))
     text = yaml.safe_dump(policy, sort_keys=False, width=100)
     path = run / "eval/policy.yaml"
-    write_text(path, f"# Written by python -m eval.route --run {run}\n{text}")
+    told = f"serve.fast.model={policy['fast_model']} serve.policy_file={path}"
+    head = f"# Written by python -m eval.route --run {run}; python -m serve --config RECIPE {told}\n"
+    write_text(path, head + text)
     return path
 
 

@@ -27,10 +27,8 @@ from fastpath.bootstrap import Floats, bootstrap_ratio, interval_of
 from fastpath.config_costs import AgentConfig, CostsConfig
 
 NUM_THRESHOLDS = 20
-NEVER, ALWAYS = (
-    -math.inf,
-    0.0,
-)  # thresholds: no answer is below the one, all but certain ones are below the other
+NEVER, ALWAYS = -math.inf, 0.0
+"""Thresholds: no answer is below the one; all but those that are certain are below the other."""
 
 
 def compare_policies(
