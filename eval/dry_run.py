@@ -29,6 +29,12 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     out.print(_task_table(tasks))
     for line in _notes(tasks):
         out.print(line, markup=False)
+    if config.agent:
+        out.print(
+            f"agent: {config.agent.tasks} tasks of 1 to 8 steps, {config.agent.calibration_tasks} more for "
+            f"calibration, made here; {config.agent.trials} trials",
+            markup=False,
+        )
     models = _models(recipe, config)
     for label, name, state in models:
         out.print(f"model {label}: {name} ({state})", soft_wrap=True, markup=False)

@@ -24,6 +24,6 @@ def work(recipe: Recipe) -> Path:
         while (job := team.hear()) is not None:
             suite, name, labels = job
             task = suites[suite][name]
-            for lm in panel.lms(task, labels, lambda _: None).values():
+            for lm in panel.lms(task.OUTPUT_TYPE, labels, lambda _: None).values():
                 evaluate_task(lm, task, config)
     return recipe.out / "eval"

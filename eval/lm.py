@@ -100,7 +100,8 @@ class FastLM(HFLM):
         answers: list[list[Any]] = [[None] * len(requests) for _ in range(self.num_models)]
         for chunk in batches(rows, batch_size=batch_size, alone=MAX_MASKED if caching else self.max_length):
             length, caches = len(prefix), shared
-            if len(chunk) == 1 and chunk[0].branches and len(chunk[0].tokens) > MAX_MASKED and caching:
+            alone = len(chunk) == 1 and chunk[0].branches and len(chunk[0].tokens) > MAX_MASKED
+            if alone and caching and chunk[0].trunk > length:  # else the prefix is all of the trunk
                 length, trunk = chunk[0].trunk, chunk[0].tokens[length : chunk[0].trunk]
                 caches = self._grown(shared or self._empty(), trunk)
             batch = collate(chunk, prefix=length, device=self.device)

@@ -27,9 +27,11 @@ class Panel:
         # Blocks can only be shared by models that live in this process.
         self.cuts = unhealed_cuts(zoo) if config.engine == "hf" else {}
 
-    def lms(self, task: Any, labels: Collection[str], advance: Callable[[float], None]) -> dict[str, Any]:
-        """The models that answer a task; those that share blocks with the base answer in one pass."""
-        together = task.OUTPUT_TYPE != "generate_until" and len(self.cuts) > 1 and set(self.cuts) <= {*labels}
+    def lms(
+        self, output_type: str, labels: Collection[str], advance: Callable[[float], None]
+    ) -> dict[str, Any]:
+        """The models that answer a task of this output; those that share blocks with the base in one pass."""
+        together = output_type != "generate_until" and len(self.cuts) > 1 and set(self.cuts) <= {*labels}
         lms = {label: self._of(label, together and label in self.cuts) for label in labels}
         for lm in lms.values():
             lm.advance = lambda done: advance(done * self._team.size)  # each process answers a share

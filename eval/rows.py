@@ -53,25 +53,39 @@ class Row:
 def merge(requests: Sequence[Request], *, max_length: int, branching: bool = True) -> list[Row]:
     """The fewest rows that hold every request, largest first.
 
-    A request joins a row that holds its whole context already (without `branching`: its whole sequence, so
-    that every row is one sequence and its beginnings). Contexts are cut from the left as lm-eval does, and a
-    row takes no more than `max_length` tokens, however many continuations it has.
+    A request joins a row that holds its whole context already, or a context that its own goes on from, as the
+    steps of a dialogue do (without `branching`: its whole sequence, so that every row is one sequence and its
+    beginnings). Contexts are cut from the left as lm-eval does, and a row takes no more than `max_length`
+    tokens, however many continuations it has.
     """
     sequences = []
     for number, (_, context, continuation) in enumerate(requests):
         whole = (context + continuation)[-(max_length + 1) :]
         sequences.append((whole[:-1], number, continuation))
+    contexts = [sequence[: max(0, len(sequence) - len(after) + 1)] for sequence, _, after in sequences]
+    first = _first_contexts(contexts)
     rows: list[Row] = []
     last: list[int] = []
     for sequence, number, continuation in sorted(sequences, reverse=True):  # neighbours share the most
         shared = _common(last, sequence)
-        needed = len(sequence) - len(continuation) + 1 if branching else len(sequence)
+        needed = first[number] if branching else len(sequence)
         if not rows or shared < needed or len(rows[-1].tokens) + len(sequence) - shared > max_length:
             rows.append(Row())
             shared = 0
         rows[-1].add(sequence, shared, number, continuation)
         last = sequence
     return sorted(rows, key=lambda row: (-len(row.tokens), row.tokens))
+
+
+def _first_contexts(contexts: Sequence[list[int]]) -> list[int]:
+    """Length of the shortest of the contexts that each one begins with, which may be itself."""
+    lengths = [0] * len(contexts)
+    root: list[int] = []
+    for number in sorted(range(len(contexts)), key=lambda n: contexts[n]):  # after all it begins with
+        if not root or contexts[number][: len(root)] != root:
+            root = contexts[number]
+        lengths[number] = len(root)
+    return lengths
 
 
 def shared_prefix(rows: Sequence[Row]) -> list[int]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from eval.agent.run import check_agent, run_agent
 from eval.answers import answer
 from eval.depth import depth_facts
 from eval.engines import check_engine
@@ -48,6 +49,7 @@ def run(recipe: Recipe) -> Path:
         )
     device = pick_device(recipe.model)
     team = Team.launched(device)
+    check_agent(config, recipe.costs)
     suites = load_suites(config, seed=recipe.seed)
     sources, digests = find_models(recipe, config)
     check_shares(suites, config, team)
@@ -78,7 +80,9 @@ def run(recipe: Recipe) -> Path:
         for label in sources:
             answers[label] = step(out, f"answers/{label}.json", partial(_answer, zoo, label, config.prompt))
         speed = step(out, "speed.json", lambda: _speed(zoo, config, recipe.seed))
+        agent = run_agent(zoo, recipe, config, speed, out=out)
         results = results_of(recipe, config, sources, outcomes, speed=speed, answers=answers)
+        results |= {"agent": agent} if agent else {}
         write_json(out / "results.json", results)
         write_text(out / "items.jsonl", "".join(json.dumps(row) + "\n" for row in joined_rows(outcomes)))
         write_report(out)
@@ -143,7 +147,7 @@ def evaluate_models(
             if missing:
                 panel = panel or Panel(zoo, config, team=team)
                 team.tell((suite, name, missing))
-            lms = panel.lms(task, missing, advance) if panel else {}
+            lms = panel.lms(task.OUTPUT_TYPE, missing, advance) if panel else {}
             for label in labels:
                 try:
                     make = partial(evaluate_task, lms.get(label), task, config)

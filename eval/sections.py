@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eval.agent.outside_tables import outside_tables
+from eval.agent.plots import agent_plots
+from eval.agent.tables import advice, assumptions_table, policy_table, reliability_table, rules_table
 from eval.curves import ceiling_plot, depth_plots, frontier_plot
 from eval.depth_tables import contrast, depth_table, depth_words
 from eval.error_profile import disagreement_table, profile_table
@@ -67,6 +70,7 @@ def run_page(facts: Facts) -> Page:
             for table in [gap_table(label, variant)]
         ),
         *_depth(facts),
+        *_agent(facts),
         Section(
             "Speed against accuracy",
             words=(FRONTIER_WORDS,),
@@ -132,6 +136,28 @@ def _depth(facts: Facts) -> list[Section]:
             tables=tuple(depth_table(depth, label) for label in facts.variants),
         )
     ]
+
+
+def _agent(facts: Facts) -> list[Section]:
+    agent = facts.results.get("agent")
+    if not agent:
+        return []
+    tables = (policy_table, reliability_table, rules_table, assumptions_table)
+    return [
+        Section(
+            "Agent: what mistakes cost",
+            words=(advice(agent), AGENT_WORDS),
+            plots=agent_plots(agent),
+            tables=(*(table(agent) for table in tables), *outside_tables(agent)),
+        )
+    ]
+
+
+AGENT_WORDS = (
+    "Time is waiting for the model plus fixing its mistakes: a fast tier shortens the first and, if it is "
+    "wrong more often, lengthens the second. Below its line in the second picture a policy is cheaper than "
+    "the standard tier alone; the star stands at your prices."
+)
 
 
 def _one_prompt(facts: Facts) -> Section:
@@ -204,6 +230,8 @@ def headlines(facts: Facts) -> list[str]:
         if words := depth_words(facts.results["depth"], label):
             lines.append(words)
         lines.append(f"Speed, {label} over base: {speed_words(facts.results['speed'], label)}.")
+    if agent := facts.results.get("agent"):
+        lines.append(advice(agent))
     return lines
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from eval.agent.tables import advice, policy_table, reliability_table, rules_table
 from eval.depth_tables import depth_table
 from eval.facts import Facts, read_facts
 from eval.speed_tables import headline_ratios, speed_grid_table, speed_table
@@ -30,6 +31,10 @@ def show(folder: Path) -> dict[str, Any]:
     print_table(out, speed_table(results["speed"]))
     if grid := speed_grid_table(results["speed"]):
         print_table(out, grid)
+    if agent := results.get("agent"):
+        for made in (policy_table(agent), reliability_table(agent), rules_table(agent)):
+            print_table(out, made)
+        out.print(advice(agent), markup=False)
     for label, text in results["answers"].items():
         out.print(f"{label:7} {text if label == 'prompt' else repr(text)}", markup=False)
     for label, model_folder in results["models"].items():
@@ -38,6 +43,7 @@ def show(folder: Path) -> dict[str, Any]:
     return {
         "report": str(folder / "report.html"),
         **{label: _headline(facts, label) for label in facts.variants},
+        **({"cost_per_success": results["agent"]["cost_per_success"]} if "agent" in results else {}),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from fastpath.config_costs import AgentConfig, CostsConfig
 from fastpath.config_distill import DistillConfig
 from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError
@@ -156,7 +157,8 @@ class SpeedConfig(Section):
 
 # A label names files and columns: no path, and none of the words that stand beside it there.
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,40}$")]
-RESERVED_LABELS = ("base", "prompt", "suite", "task", "id", "template", "source", "k", "target")
+RESERVED_LABELS = ("base", "prompt", "suite", "task", "id", "template", "source", "k", "target",
+                   "standard", "priority")  # fmt: skip
 
 
 class EvalConfig(Section):
@@ -191,6 +193,8 @@ class EvalConfig(Section):
     """What answers: transformers (hf), or vllm, which must be installed and needs a GPU."""
     speed: SpeedConfig = SpeedConfig()
     """How speed is measured."""
+    agent: AgentConfig | None = None
+    """The agent task and its policies; left out: none of it."""
     prompt: str = "What is the capital of France?"
     """A prompt that both models answer, shown side by side in the report."""
 
@@ -219,6 +223,14 @@ class Recipe(Section):
     """The stage `python -m eval`."""
     serve: ServeConfig | None = None
     """`python -m serve`: the tiers behind one endpoint."""
+    costs: CostsConfig | None = None
+    """What work and mistakes cost: of eval.agent."""
+
+    @model_validator(mode="after")
+    def _costs_of_something(self) -> Self:
+        if self.costs and not (self.eval and self.eval.agent):
+            raise ValueError("costs: nothing here has a cost; add eval.agent, or leave this out")
+        return self
 
     def for_stage(self, stage: str) -> "Recipe":
         """The shared keys and the section of `stage` alone: what a stage's folder depends on.
@@ -227,7 +239,8 @@ class Recipe(Section):
         """
         if getattr(self, stage) is None:
             raise ConfigError(f"{stage}: the recipe has no such section; add `{stage}:` with its keys")
-        return self.model_copy(update={other: None for other in STAGES if other != stage})
+        foreign = [other for other in STAGES if other != stage] + ([] if stage == "eval" else ["costs"])
+        return self.model_copy(update=dict.fromkeys(foreign))
 
     def to_yaml(self) -> str:
         """The complete recipe, defaults filled in; itself a valid recipe."""

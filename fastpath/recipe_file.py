@@ -111,7 +111,7 @@ def _explain(error: Any) -> str:
     if error["type"] == "missing":
         return f"{dotted}: this key is required"
     if error["type"] == "value_error":
-        return f"{dotted}: {error['ctx']['error']}"
+        return f"{dotted}: {error['ctx']['error']}" if dotted else str(error["ctx"]["error"])
     return f"{dotted}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r:.60}"
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jinja2 import TemplateError
+from fastpath import tool_prompt
 
 Message = dict[str, Any]
 
@@ -42,11 +42,8 @@ def chat_text(tokenizer: Any, messages: list[Message], tools: list[dict[str, Any
             raise PromptError("tools: this model has no chat template")
         return plain_text(messages)
     try:
-        return tokenizer.apply_chat_template(
-            messages, tools=tools, add_generation_prompt=True, tokenize=False
-        )
-    except (TemplateError, TypeError, KeyError, ValueError, AttributeError) as error:
-        # Templates are programs of strangers: they raise whatever they stumble over.
+        return tool_prompt.chat_text(tokenizer, messages, tools)
+    except tool_prompt.TEMPLATE_ERRORS as error:
         raise PromptError(f"messages: the model's chat template refuses them: {error}") from None
 
 

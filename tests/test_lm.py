@@ -169,6 +169,17 @@ def test_a_context_stands_once_and_its_continuations_branch_off():
     assert other.tokens == [9]
 
 
+def test_the_steps_of_a_dialogue_are_one_row_whatever_the_order_of_their_tokens():
+    gold, says = 5, 8
+    steps = [[1, 2], [1, 2, gold, says], [1, 2, gold, says, gold, says]]
+    requests = [request(step, [choice, 6]) for step in steps for choice in (gold, 3, 7)]
+    (row,) = merge(requests, max_length=100)
+    assert len(row.tokens) == 6 + 3 * 2 + 1  # the longest context, and at each step what is not its beginning
+    rows = merge(requests, max_length=9)
+    assert max(len(row.tokens) for row in rows) <= 9
+    assert sorted(n for row in rows for n, _, _ in row.reads) == list(range(9))
+
+
 def test_without_branches_a_row_is_one_sequence_and_its_beginnings():
     rows = merge(REQUESTS, max_length=100, branching=False)
     assert [row.tokens for row in rows] == [[1, 2, 3, 7, 8], [1, 2, 3, 5], [9]]
@@ -235,6 +246,27 @@ def test_progress_adds_up_to_the_requests():
     lm = FastLM(tiny_llama(), byte_tokenizer(), batch_size=3, advance=told.append)
     answers(lm, PAIRS)
     assert sum(told) == len(PAIRS)
+
+
+def test_a_long_context_that_the_shared_prefix_holds_but_for_its_last_token(monkeypatch):
+    monkeypatch.setattr(lm_module, "MAX_MASKED", 60)
+    pairs = [("x" * 70 + last, f"{a} and more") for last in "12" for a in "ab"]
+    model = tiny_llama()
+    assert_same(answers(fast(model), pairs), answers(slow(model), pairs))
+
+
+STEPS = [
+    ("Tools.\n>" + "".join(f" call {i}\nok {i}\n>" for i in range(step)), f" {choice}")
+    for step in range(4)
+    for choice in (f"call {step}", "zap", "a call", f"call {step + 1}")
+]
+
+
+def test_the_steps_of_a_dialogue_are_answered_as_lm_eval_does_and_run_once():
+    model = tiny_llama()
+    assert_same(answers(fast(model), STEPS), answers(slow(model), STEPS))
+    endings = sum(len(a) for _, a in STEPS)
+    assert tokens_run(fast(model), STEPS) <= len(STEPS[-1][0]) + endings
 
 
 CUTS = {"late": (4,), "base": (), "two": (2, 5), "first": (0, 3), "rest": (1, 2, 3, 4, 5)}

@@ -73,11 +73,11 @@ def test_each_model_answers_together_as_it_does_alone(zoo):
     panel = Panel(zoo, config, team=Team())
     for task in tasks.values():
         done = []
-        together = panel.lms(task, list(zoo.models), done.append)
+        together = panel.lms(task.OUTPUT_TYPE, list(zoo.models), done.append)
         found = {label: evaluate_task(lm, task, config) for label, lm in together.items()}
         assert together["base"] is not together["fast"]
         for label in zoo.models:
-            (alone,) = panel.lms(task, [label], lambda _: None).values()
+            (alone,) = panel.lms(task.OUTPUT_TYPE, [label], lambda _: None).values()
             want = evaluate_task(alone, task, config)
             assert found[label]["rows"] != found["base"]["rows"] or label == "base"
             for have, expected in zip(found[label]["rows"], want["rows"], strict=True):

@@ -20,6 +20,7 @@ SMALL = [
     "eval.speed.prompt_tokens=[8, 4]",
     "eval.speed.new_tokens=2",
 ]
+FEW = {"agent": ["eval.agent.tasks=2", "eval.agent.calibration_tasks=2", "eval.agent.trials=3"]}
 FEW_STEPS = [
     "distill.items_per_task=4",
     "distill.steps=2",
@@ -38,6 +39,7 @@ def marked(recipe):
 @pytest.mark.parametrize("recipe", map(marked, OFFLINE))
 def test_recipe_runs_end_to_end_on_a_tiny_model(recipe, tmp_path):
     overrides = [f"out={tmp_path / 'run'}", f"model.name={write_tiny(tmp_path / 'model', depth=8)}", *SMALL]
+    overrides += FEW.get(recipe.stem, [])
     assert run_stage("prune", recipe, *overrides) == 0
     if load_recipe(recipe).distill:
         overrides += FEW_STEPS
