@@ -19,6 +19,7 @@ from fastpath.config_serve import ServeConfig
 from fastpath.recipe_file import build_recipe
 from serve.api import CompletionRequest
 from serve.auth import Keyring
+from serve.connections import server_settings
 from serve.engine import Engine
 from serve.gateway import Gateway, build_app
 from serve.metrics import Metrics
@@ -121,7 +122,7 @@ async def endpoint(
         gateway = Gateway(recipe.serve, "bench", tiers, Keyring([]), {}, Metrics())
         door = socket.socket()
         door.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(build_app(gateway), log_level="error"))
+        server = uvicorn.Server(server_settings(build_app(gateway), gateway.config))
         serving = asyncio.create_task(server.serve(sockets=[door]))
         while not server.started:
             await asyncio.sleep(0.01)

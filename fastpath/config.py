@@ -224,12 +224,12 @@ class Recipe(Section):
     serve: ServeConfig | None = None
     """`python -m serve`: the tiers behind one endpoint."""
     costs: CostsConfig | None = None
-    """What work and mistakes cost: of eval.agent."""
+    """What work and mistakes cost: for eval.agent, and the dollars that `python -m serve.profile` tells."""
 
     @model_validator(mode="after")
     def _costs_of_something(self) -> Self:
-        if self.costs and not (self.eval and self.eval.agent):
-            raise ValueError("costs: nothing here has a cost; add eval.agent, or leave this out")
+        if self.costs and not (self.eval and self.eval.agent) and self.serve is None:
+            raise ValueError("costs: nothing here has a cost; add eval.agent or serve, or leave this out")
         return self
 
     def for_stage(self, stage: str) -> "Recipe":
@@ -239,7 +239,9 @@ class Recipe(Section):
         """
         if getattr(self, stage) is None:
             raise ConfigError(f"{stage}: the recipe has no such section; add `{stage}:` with its keys")
-        foreign = [other for other in STAGES if other != stage] + ([] if stage == "eval" else ["costs"])
+        foreign = {*STAGES, "costs"} - {stage}
+        if stage in ("eval", "serve"):
+            foreign.remove("costs")
         return self.model_copy(update=dict.fromkeys(foreign))
 
     def to_yaml(self) -> str:

@@ -143,6 +143,10 @@ class Request(BaseModel):
         """What is no chat: a text, or its token ids."""
         return None
 
+    def wants_logprobs(self) -> bool:
+        """Whether the answer should tell its tokens' log-probabilities."""
+        raise NotImplementedError
+
     def prompt_bytes(self) -> int:
         """Size of what the model would read."""
         raise NotImplementedError
@@ -158,7 +162,14 @@ class ChatRequest(Request):
     tool_choice: Literal["auto", "none"] | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    """Tell the log-probability of each token that was written."""
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
+    """Tokens that were not written are not told of."""
+
+    def wants_logprobs(self) -> bool:
+        """Whether the answer should tell its tokens' log-probabilities."""
+        return bool(self.logprobs)
 
     def new_tokens(self) -> int | None:
         """The longest answer asked for."""
@@ -191,8 +202,13 @@ class CompletionRequest(Request):
     """One text, or its token ids."""
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
-    logprobs: Literal[0] | None = None
     suffix: Literal[""] | None = None
+    logprobs: bool | Annotated[int, Field(ge=0, le=5)] | None = None
+    """true, or any number: tell the log-probability of each token that was written, of no others."""
+
+    def wants_logprobs(self) -> bool:
+        """Whether the answer should tell its tokens' log-probabilities."""
+        return self.logprobs is not None and self.logprobs is not False
 
     def plain_prompt(self) -> str | list[int] | None:
         """A text, or its token ids."""
