@@ -1,9 +1,10 @@
 """What serving in tiers gains: `python benchmarks/serving.py`. One run, each pair of sides in alternation.
 
-(a) time to first token (TTFT) of fast and of standard while a deep prompt is read, over idle (limits: fast 1.5
-times idle, standard 3 times idle and one chunk); beside it the same with transformers' own first-come scheduler. (b) TTFT of 12 requests at once that share 1,500
-tokens: prefix cache and order on, against off. (c) what the gateway adds to a call of the engine. (d) load:
-requests at twice the rate that can be sustained; each is answered once, with 200, 429 or 504.
+(a) time to first token (TTFT) of fast and of standard while a deep prompt is read, over idle; at most 1.5
+times idle for fast, 3 times idle and one chunk for standard; beside it the same of standard with
+transformers' own first-come scheduler. (b) TTFT of 12 requests at once that share 1,500 tokens: prefix cache
+and order on, against off. (c) what the gateway adds to a call of the engine. (d) load: requests at twice the
+rate that can be sustained; each is answered once, with 200, 429 or 504.
 (a) and (b) on SmolLM2-135M-Instruct (fast: 20 of its 30 blocks), (a) also with a prompt of 20,000 tokens on a
 small model made on the spot, (c) and (d) on a tiny one.
 """
