@@ -239,9 +239,7 @@ class Recipe(Section):
         """
         if getattr(self, stage) is None:
             raise ConfigError(f"{stage}: the recipe has no such section; add `{stage}:` with its keys")
-        foreign = {*STAGES, "costs"} - {stage}
-        if stage in ("eval", "serve"):
-            foreign.remove("costs")
+        foreign = [other for other in STAGES if other != stage] + ([] if stage == "eval" else ["costs"])
         return self.model_copy(update=dict.fromkeys(foreign))
 
     def to_yaml(self) -> str:

@@ -102,6 +102,8 @@ class Request(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     stop: STOP | Annotated[list[STOP], Field(max_length=16)] | None = None
     """The answer ends before these texts."""
+    logprobs: bool | Annotated[int, Field(ge=0, le=5)] | None = None
+    """true, or any number: tell the log-probability of each token that was written, of no others."""
     n: Literal[1] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
@@ -145,7 +147,7 @@ class Request(BaseModel):
 
     def wants_logprobs(self) -> bool:
         """Whether the answer should tell its tokens' log-probabilities."""
-        raise NotImplementedError
+        return self.logprobs is not None and self.logprobs is not False
 
     def prompt_bytes(self) -> int:
         """Size of what the model would read."""
@@ -166,10 +168,6 @@ class ChatRequest(Request):
     """Tell the log-probability of each token that was written."""
     top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
     """Tokens that were not written are not told of."""
-
-    def wants_logprobs(self) -> bool:
-        """Whether the answer should tell its tokens' log-probabilities."""
-        return bool(self.logprobs)
 
     def new_tokens(self) -> int | None:
         """The longest answer asked for."""
@@ -203,12 +201,6 @@ class CompletionRequest(Request):
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
     suffix: Literal[""] | None = None
-    logprobs: bool | Annotated[int, Field(ge=0, le=5)] | None = None
-    """true, or any number: tell the log-probability of each token that was written, of no others."""
-
-    def wants_logprobs(self) -> bool:
-        """Whether the answer should tell its tokens' log-probabilities."""
-        return self.logprobs is not None and self.logprobs is not False
 
     def plain_prompt(self) -> str | list[int] | None:
         """A text, or its token ids."""

@@ -60,8 +60,8 @@ async def _together(first: Piece, rest: AsyncGenerator[Piece, None]) -> AsyncGen
 async def _at_once(shape: Shape, reply: Reply) -> AsyncIterator[bytes]:
     if shape.is_chat:
         yield sse(shape.chunk("", None, role=True))
-    whole = {"calls": reply.calls, "note": reply.note, "tokens": reply.logprobs}
-    yield sse(shape.chunk(reply.text, None, **whole))
+    chunk = shape.chunk(reply.text, None, calls=reply.calls, note=reply.note, tokens=reply.logprobs)
+    yield sse(chunk)
     yield sse(shape.chunk("", reply.reason))
     if shape.include_usage:
         yield sse(shape.usage_chunk(reply.last))

@@ -68,7 +68,7 @@ def test_dollars_are_those_of_tokens_where_they_have_a_price_else_of_time(tmp_pa
 
 def test_costs_may_stand_beside_serve_alone(tmp_path):
     made = {"out": str(tmp_path), "model": {"name": "tiny"}, "serve": {}, "costs": {}}
-    assert build_recipe(made).for_stage("serve").costs
+    assert build_recipe(made).costs
     with pytest.raises(ConfigError, match=r"add eval\.agent or serve"):
         build_recipe({key: made[key] for key in ("out", "model", "costs")})
 
