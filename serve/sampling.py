@@ -67,7 +67,7 @@ def sampling_config(config: GenerationConfig) -> GenerationConfig:
 
     Registers our warpers with transformers, which builds one only where a config asks for it, and our runner.
     """
-    continuous_api.ModelRunner = RawLogprobs
+    continuous_api.ModelRunner = RawLogprobs  # type: ignore[misc]
     stock.CLASSIC_TO_CB_PROCESSORS_MAP[TemperatureLogitsWarper] = Temperature
     stock.CLASSIC_TO_CB_PROCESSORS_MAP[TopPLogitsWarper] = TopP
     return GenerationConfig(

@@ -1,6 +1,7 @@
 """A fast answer whose tokens were unlikely is redone by standard, and the answer says so."""
 
 import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -138,6 +139,19 @@ def test_the_deadline_is_that_of_the_request(tmp_path):
         assert time.monotonic() - start < 3
         wait_for(lambda: gateway.is_idle)
     assert len(gateway.tiers["standard"].engine.cancelled) == 1
+
+
+def test_a_client_that_hangs_up_meanwhile_cancels_standards_work(tmp_path):
+    gateway = doubtful(tmp_path)
+    standard = gateway.tiers["standard"].engine
+    standard.delay = 5.0
+    body = json.dumps({**CHAT, "max_tokens": 1, "service_tier": "fast", "stream": True}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    with running(gateway) as client:
+        with socket.create_connection((client.base_url.host, client.base_url.port)) as line:
+            line.sendall(head.encode() + body)
+            wait_for(lambda: standard.jobs)
+        wait_for(lambda: standard.cancelled and gateway.is_idle)
 
 
 def test_draining_does_not_refuse_the_second_half_of_a_request(tmp_path):
