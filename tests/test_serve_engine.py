@@ -189,9 +189,10 @@ def test_the_time_of_steps_sets_the_chunk_within_bounds(folder, seconds, most):
         await answer(model, request_name(1, "x"), [n % 250 for n in range(600)], count=1)
 
     played(BatchedModel(spec(folder)), play)
-    lengths, full = [num_tokens for num_tokens, _ in steps], 600 // most
-    assert lengths[:full] == [most] * full
-    assert sum(lengths) in (most * full, 600)  # of the last step the time may not be asked for
+    lengths = [num_tokens for num_tokens, _ in steps]
+    # Up to twice what was tried at start, where 64 always are; of the last step the time may not be asked for.
+    assert max(lengths) <= most and lengths[0] >= min(most, 128)
+    assert 600 - most <= sum(lengths) <= 600
     assert [seen for _, seen in steps] == list(accumulate(lengths))
 
 
