@@ -224,12 +224,12 @@ class Recipe(Section):
     serve: ServeConfig | None = None
     """`python -m serve`: the tiers behind one endpoint."""
     costs: CostsConfig | None = None
-    """What work and mistakes cost: of eval.agent."""
+    """What work and mistakes cost: for eval.agent, and the dollars that `python -m serve.profile` tells."""
 
     @model_validator(mode="after")
     def _costs_of_something(self) -> Self:
-        if self.costs and not (self.eval and self.eval.agent):
-            raise ValueError("costs: nothing here has a cost; add eval.agent, or leave this out")
+        if self.costs and not (self.eval and self.eval.agent) and self.serve is None:
+            raise ValueError("costs: nothing here has a cost; add eval.agent or serve, or leave this out")
         return self
 
     def for_stage(self, stage: str) -> "Recipe":

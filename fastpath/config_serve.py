@@ -1,15 +1,18 @@
 """The recipe's section `serve:`: tiers behind one endpoint. No torch in here."""
 
 import ipaddress
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fastpath.section import Section
 
 TierName = Literal["fast", "standard", "deep"]
 TIERS: tuple[TierName, ...] = ("fast", "standard", "deep")
 """Cheapest first: a key's ceiling allows its tier and those before it."""
+
+POLICY_KEYS = ("default_tier", "policy", "reversible_tools", "escalate_below")
+"""What a policy file may say in the place of the recipe."""
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -102,6 +105,12 @@ class ServeConfig(Section):
     standard too and lets through only what it calls as well."""
     reversible_tools: tuple[str, ...] = ()
     """Names of tools whose calls can be taken back; so can those that a request marks with readOnlyHint."""
+    escalate_below: Annotated[float, Field(le=0, allow_inf_nan=False)] | None = None
+    """Nats: a fast answer whose mean token log-probability is below this is redone by standard; streamed ones
+    then come at once, in the end."""
+    policy_file: str | None = None
+    """policy.yaml that `python -m eval.route` wrote: its section `serve:` gives default_tier, policy,
+    reversible_tools and escalate_below where the recipe does not say them itself."""
     warm: str | None = None
     """JSON lines of requests (messages, tools or prompt) that are computed when an engine here (none at a
     url) starts: requests that begin alike find them in the KV cache."""
@@ -109,6 +118,10 @@ class ServeConfig(Section):
     """Largest request body."""
     body_seconds: Seconds = 10.0
     """A request body that takes longer to arrive is refused."""
+    header_seconds: Seconds = 10.0
+    """A connection whose request, up to its body, takes longer to arrive is closed."""
+    connections: Count = 512
+    """Connections at once; one more is refused with 503."""
     cache_gib: Annotated[float, Field(gt=0)] = 2.0
     """Memory of the KV cache of each engine; what is not in use keeps prefixes."""
     prefix_cache: bool = True
@@ -120,12 +133,19 @@ class ServeConfig(Section):
     drain_seconds: Seconds = 60.0
     """After SIGTERM running requests have so long to finish."""
 
+    @field_validator("policy", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, given: Any) -> Any:
+        return "off" if given is False else given  # as YAML reads it without quotes
+
     @model_validator(mode="after")
     def _tiers_fit(self) -> Self:
         if self.default_tier not in self.tiers:
             raise ValueError(f"default_tier: {self.default_tier!r} is not among the tiers {list(self.tiers)}")
         if self.policy == "gate" and "standard" not in self.tiers:
             raise ValueError("policy: gate needs the tier standard, which confirms")
+        if self.escalate_below is not None and not {"fast", "standard"} <= set(self.tiers):
+            raise ValueError("escalate_below: needs the tiers fast and standard, which answers again")
         for name, tier in self.served().items():
             if tier.url is None and tier.priority != "none":
                 raise ValueError(f"{name}.priority: is for a server at a url")
@@ -140,6 +160,10 @@ class ServeConfig(Section):
     def served(self) -> dict[TierName, TierConfig]:
         """The settings of the tiers that are served, cheapest first."""
         return {name: getattr(self, name) for name in TIERS if name in self.tiers}
+
+    def policy_facts(self) -> dict[str, Any]:
+        """The keys that a policy file may give."""
+        return self.model_dump(mode="json", include=set(POLICY_KEYS))
 
     @property
     def is_local(self) -> bool:

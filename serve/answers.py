@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serve.engine import Piece
+from serve import logprobs
+from serve.engine import Piece, TokenLogprob
 from serve.errors import ApiError
 from serve.policy import Reply
 
@@ -23,6 +24,8 @@ class Shape:
     """The tier that really answers."""
     is_chat: bool
     include_usage: bool
+    logprobs: bool
+    """Whether the answers tell the tokens' log-probabilities."""
 
     def whole(self, reply: Reply) -> Data:
         """The answer that is not streamed."""
@@ -30,7 +33,8 @@ class Shape:
         content = {"role": "assistant", "content": reply.text, "refusal": None, **calls}
         choice = {"message": content} if self.is_chat else {"text": reply.text}
         kind = "chat.completion" if self.is_chat else "text_completion"
-        choices = [{"index": 0, **choice, "logprobs": None, "finish_reason": reply.reason}]
+        told = self._logprobs(reply.logprobs, 0)
+        choices = [{"index": 0, **choice, "logprobs": told, "finish_reason": reply.reason}]
         return {**self._head(kind), "choices": choices, "usage": usage(reply.last), **_noted(reply.note)}
 
     def chunk(
@@ -41,21 +45,29 @@ class Shape:
         role: bool = False,
         calls: Sequence[Data] = (),
         note: Data | None = None,
+        tokens: Sequence[TokenLogprob] = (),
+        start: int = 0,
     ) -> Data:
-        """A piece of the answer."""
+        """A piece of the answer; its `tokens` begin at character `start`."""
         delta: Data = {"role": "assistant"} if role else {}
         if calls:
             delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
         if text or role:
             delta["content"] = text
         choice = {"delta": delta} if self.is_chat else {"text": text}
-        choices = [{"index": 0, **choice, "logprobs": None, "finish_reason": reason}]
+        told = self._logprobs(tokens, start) if tokens else None
+        choices = [{"index": 0, **choice, "logprobs": told, "finish_reason": reason}]
         usage_none = {"usage": None} if self.include_usage else {}
         return {**self._head(self._chunk_kind), "choices": choices, **usage_none, **_noted(note)}
 
     def usage_chunk(self, last: Piece) -> Data:
         """The chunk after the last, where the request asks for it."""
         return {**self._head(self._chunk_kind), "choices": [], "usage": usage(last)}
+
+    def _logprobs(self, tokens: Sequence[TokenLogprob], start: int) -> Data | None:
+        if not self.logprobs:
+            return None
+        return logprobs.of_chat(tokens) if self.is_chat else logprobs.of_text(tokens, start)
 
     @property
     def _chunk_kind(self) -> str:
@@ -90,10 +102,12 @@ async def events(shape: Shape, pieces: AsyncIterator[Piece]) -> AsyncIterator[by
     """The answer as server-sent events; an error after the first is an event too: the status is out."""
     if shape.is_chat:
         yield sse(shape.chunk("", None, role=True))
+    start = 0
     try:
         async for piece in pieces:
-            if piece.text or piece.reason:
-                yield sse(shape.chunk(piece.text, piece.reason))
+            if piece.text or piece.reason or piece.logprobs:
+                yield sse(shape.chunk(piece.text, piece.reason, tokens=piece.logprobs, start=start))
+            start += sum(len(text) for text, _ in piece.logprobs)
             if piece.reason and shape.include_usage:
                 yield sse(shape.usage_chunk(piece))
     except ApiError as error:

@@ -102,6 +102,8 @@ class Request(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     stop: STOP | Annotated[list[STOP], Field(max_length=16)] | None = None
     """The answer ends before these texts."""
+    logprobs: bool | Annotated[int, Field(ge=0, le=5)] | None = None
+    """true, or any number: tell the log-probability of each token that was written, of no others."""
     n: Literal[1] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
@@ -143,6 +145,10 @@ class Request(BaseModel):
         """What is no chat: a text, or its token ids."""
         return None
 
+    def wants_logprobs(self) -> bool:
+        """Whether the answer should tell its tokens' log-probabilities."""
+        return self.logprobs is not None and self.logprobs is not False
+
     def prompt_bytes(self) -> int:
         """Size of what the model would read."""
         raise NotImplementedError
@@ -158,7 +164,10 @@ class ChatRequest(Request):
     tool_choice: Literal["auto", "none"] | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | None = None
-    logprobs: Literal[False] | None = None
+    logprobs: bool | None = None
+    """Tell the log-probability of each token that was written."""
+    top_logprobs: Annotated[int, Field(ge=0, le=0)] | None = None
+    """Tokens that were not written are not told of."""
 
     def new_tokens(self) -> int | None:
         """The longest answer asked for."""
@@ -191,7 +200,6 @@ class CompletionRequest(Request):
     """One text, or its token ids."""
     echo: Literal[False] | None = None
     best_of: Literal[1] | None = None
-    logprobs: Literal[0] | None = None
     suffix: Literal[""] | None = None
 
     def plain_prompt(self) -> str | list[int] | None:

@@ -4,6 +4,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+TokenLogprob = tuple[str, float]
+"""The text that a token adds, and its log-probability in nats under the model itself: at temperature 1."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -26,6 +29,8 @@ class Job:
     """0: the likeliest token each time."""
     top_p: float
     stop: tuple[str, ...]
+    logprobs: bool
+    """Whether the pieces should tell the tokens' log-probabilities."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Piece:
     cached_tokens: int = 0
     """Prompt tokens that were found in the KV cache."""
     new_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the tokens written since the last piece, the end token included; empty unless asked for."""
 
 
 class Engine(Protocol):

@@ -63,6 +63,12 @@ class BodyTooSlow(BadRequest):
     status, code = 408, "request_timeout"
 
 
+class TooManyConnections(ApiError):
+    """One connection more than there may be."""
+
+    status, kind, code = 503, "overloaded_error", "too_many_connections"
+
+
 class WrongKey(ApiError):
     """No API key, or one that is not known."""
 

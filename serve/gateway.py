@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,12 +22,11 @@ from serve.listing import listing, one_model
 from serve.metrics import Metrics
 from serve.openapi import describe
 from serve.page_facts import PAGE, PAGE_HEADERS, tier_facts
-from serve.policy import Reply, apply_policy, read_reply
-from serve.respond import Review, respond
+from serve.respond import respond
+from serve.review import Review
 from serve.routing import asked_tier, check_bounds, deadline_seconds
-from serve.session import Session, Work, work_of
+from serve.session import Session, work_of
 from serve.tiers import Tier
-from serve.tools import reversible_names
 
 GONE = 499  # nobody reads it: the client has hung up
 
@@ -47,6 +45,8 @@ class Gateway:
     gaps: dict[str, Any]
     """Tier -> what the run's evaluation measured of its model."""
     metrics: Metrics
+    because: Any = None
+    """Why the policy is as it is, in the words of its file."""
     readiness: Readiness = field(default_factory=Readiness)
     is_draining: bool = False
     _answering: int = 0
@@ -111,8 +111,13 @@ class Gateway:
     async def stats(self, request: Request) -> Response:
         """GET /stats: what the page shows."""
         self._caller(request)
-        facts = tier_facts(self.tiers, self.metrics)
-        return JSONResponse({"model": self.model, "draining": self.is_draining, "tiers": facts})
+        return JSONResponse({
+            "model": self.model,
+            "draining": self.is_draining,
+            "tiers": tier_facts(self.tiers, self.metrics),
+            "policy": self.config.policy_facts(),
+            "because": self.because,
+        })  # fmt: skip
 
     def _caller(self, request: Request) -> Caller:
         return self.keys.caller(request.headers.get("authorization"))
@@ -131,8 +136,11 @@ class Gateway:
             stand_ins = self._stand_ins(tier, asked, caller)
             seconds = deadline_seconds(request.headers)
             work = work_of(asked)
+            if tier.name == "fast" and self.config.escalate_below is not None:
+                work = replace(work, logprobs=True)
             session = Session(work, [tier, *stand_ins], self.metrics, deadline_seconds=seconds)
-            answer = respond(session, asked, self.model, self._review(session, work, asked, caller))
+            review = Review(asked, work, caller, self.config, self.tiers, self.metrics)
+            answer = respond(session, asked, self.model, review)
             response = await _until_gone(request, answer)
             tier = session.tier
             response.headers["x-service-tier-served"] = tier.name
@@ -157,30 +165,6 @@ class Gateway:
         except ApiError:
             return []
         return [standard]
-
-    def _review(self, first: Session, work: Work, asked: api.Request, caller: Caller) -> Review:
-        """The policy on calls of tools, for a reply to this request."""
-
-        async def confirm() -> Reply:
-            again = replace(work, temperature=0.0)
-            session = Session(
-                again,
-                [self.tiers["standard"]],
-                self.metrics,
-                deadline_seconds=first.remaining_seconds,
-                is_admitted=True,
-            )
-            async with aclosing(session.pieces()) as pieces:
-                return read_reply([piece async for piece in pieces], asked.tool_names())
-
-        async def review(reply: Reply, tier: str) -> Reply:
-            if tier != "fast":
-                return reply
-            asker = confirm if caller.may_use("standard") else None
-            reversible = reversible_names(asked.callable_tools(), self.config.reversible_tools)
-            return await apply_policy(reply, self.config.policy, reversible, asker)
-
-        return review
 
 
 def build_app(gateway: Gateway) -> FastAPI:

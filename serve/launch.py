@@ -172,15 +172,16 @@ START = {
 
 def gateway_recipe(recipe: Recipe, config: ServeConfig, engines: list[Deployment], target: str) -> str:
     """The recipe with every tier answered by its engine."""
-    data = recipe.model_copy(update={"serve": config}).model_dump(mode="json", exclude_none=True)
-    data = {key: data[key] for key in ("out", "seed", "model", "serve")}
+    data = recipe.model_dump(mode="json", exclude_none=True, include={"out", "seed", "model"})
+    # What the recipe leaves open stays open: a policy file may say it.
+    data["serve"] = config.model_dump(mode="json", exclude_unset=True)
     for engine in engines:
         port = FIRST_PORT if target == "ray" else engine.port
         order = "low_first" if engine.settings["scheduling_policy"] == "priority" else "none"
         for name in engine.tiers:
-            data["serve"][name] |= {
+            data["serve"].setdefault(name, {}).update({
                 "url": f"http://127.0.0.1:{port}/v1", "model": engine.name, "priority": order,
-            }  # fmt: skip
+            })  # fmt: skip
     return yaml.safe_dump(data, sort_keys=False)
 
 

@@ -45,6 +45,7 @@ class Metrics:
         self.latency = times("e2e_request_latency", "From arrival to the last text.")
         self.requests = counter("requests", "Requests by the status of their answer.", "status")
         self.rejections = counter("admission_rejections", "Requests not taken, by reason.", "reason")
+        self.escalations = counter("escalations", "Answers that standard did again: too unlikely.")
         self.prompt_tokens = counter("prefix_cache_queries", "Prompt tokens looked up in the KV cache.")
         self.cached_tokens = counter("prefix_cache_hits", "Prompt tokens found in the KV cache.")
         self.new_tokens = counter("generation_tokens", "Tokens of answers.")

@@ -58,6 +58,7 @@ class BatchedModel:
             max_requests_per_batch=sum(tier["running"] for tier in spec["tiers"].values()) + 1,
             allow_block_sharing=spec["prefix_cache"],
             per_request_processors=True,
+            return_logprobs=True,
             scheduler_type=spec["scheduler"],
         )
         try:

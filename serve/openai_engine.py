@@ -10,7 +10,7 @@ import httpx
 
 from fastpath.config_serve import TierConfig
 from fastpath.errors import ModelError
-from serve.engine import Job, Piece
+from serve.engine import Job, Piece, TokenLogprob
 from serve.errors import ApiError, BadRequest, EngineDown, QueueFull
 from serve.tools import written_calls
 
@@ -19,6 +19,7 @@ CONNECT_SECONDS = 5.0
 RETRY_SECONDS = 1.0  # vLLM and SGLang say 503 for a full queue, and not when to come again
 PRIORITY_SIGN = {"low_first": 1, "high_first": -1}
 UNLIMITED = 2**31
+LEAST_LOGPROB = -9999.0  # as vLLM writes minus infinity
 
 
 class OpenAIEngine:
@@ -99,6 +100,8 @@ class OpenAIEngine:
             asked["tools"] = job.tools
         if self._sign:
             asked["priority"] = self._sign * job.rank
+        if job.logprobs:
+            asked["logprobs"] = True if job.messages is not None else 0
         return {
             **asked,
             "model": self._model,
@@ -116,15 +119,18 @@ class OpenAIEngine:
             async with self._client.stream("POST", f"{self._url}/{path}", json=self.body(job)) as response:
                 if response.status_code != 200:
                     raise self._problem(response.status_code, await response.aread())
-                await self._read(response, pieces)
+                await self._read(response, pieces, job)
         except ApiError as error:
             pieces.put_nowait(error)
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
             reason = f"the engine of {self.name} did not answer ({type(error).__name__})"
             pieces.put_nowait(EngineDown(reason, retry_seconds=RETRY_SECONDS))
 
-    async def _read(self, response: httpx.Response, pieces: asyncio.Queue[Piece | ApiError]) -> None:
+    async def _read(
+        self, response: httpx.Response, pieces: asyncio.Queue[Piece | ApiError], job: Job
+    ) -> None:
         reason = None
+        num_tokens = 0
         usage: dict[str, Any] = {}
         calls: list[dict[str, Any]] = []
         async for line in response.aiter_lines():
@@ -138,10 +144,14 @@ class OpenAIEngine:
                 text = choice["delta"].get("content") if "delta" in choice else choice["text"]
                 calls += choice.get("delta", {}).get("tool_calls") or []
                 reason = choice.get("finish_reason") or reason
-                if text:
-                    pieces.put_nowait(Piece(text))
+                tokens = _logprobs(choice.get("logprobs") or {}) if job.logprobs else ()
+                num_tokens += len(tokens)
+                if text or tokens:
+                    pieces.put_nowait(Piece(text or "", logprobs=tokens))
         if reason is None:
             raise EngineDown(f"the engine of {self.name} hung up")
+        if job.logprobs and usage.get("completion_tokens") and not num_tokens:
+            raise EngineDown(f"the engine of {self.name} gives no log-probabilities")
         if calls:
             pieces.put_nowait(Piece(written_calls(calls)))
             reason = "stop" if reason == "tool_calls" else reason  # that is said of calls that go out
@@ -164,3 +174,10 @@ class OpenAIEngine:
         if status in (400, 413, 422):
             return BadRequest(message)
         return EngineDown(f"the engine of {self.name} failed (status {status})", retry_seconds=RETRY_SECONDS)
+
+
+def _logprobs(given: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+    """Of one choice: as chats tell them, or as completions do."""
+    chat = [(entry["token"], entry["logprob"]) for entry in given.get("content") or ()]
+    text = zip(given.get("tokens") or (), given.get("token_logprobs") or (), strict=False)
+    return tuple((token, max(LEAST_LOGPROB, float(logprob))) for token, logprob in (*chat, *text))

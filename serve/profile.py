@@ -1,7 +1,8 @@
 """python -m serve.profile --config RECIPE --prompts prompts.jsonl: which of your requests could go fast.
 
 Each line is a request (messages, tools or prompt) with, if you like, `class` and `answer`. Every request is
-answered by fast and by standard in turn, one at a time, at temperature 0.
+answered by fast and by standard in turn, one at a time, at temperature 0. With `costs:` in the recipe the
+table tells dollars too: by the tokens where a tier has a price for them, else by the engine's time.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from fastpath.cli import console, guarded
 from fastpath.config import Recipe
+from fastpath.config_costs import CostsConfig
 from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError, UserError
 from fastpath.jsonl import read_jsonl
@@ -54,6 +56,8 @@ class Reply:
     text: str
     first_seconds: float
     seconds: float
+    tokens: int
+    """Of prompt and answer."""
 
 
 def read_requests(path: Path, new_tokens: int) -> list[Asked]:
@@ -76,12 +80,13 @@ async def reply_of(tier: Tier, asked: Asked) -> Reply:
     job = asked.work.job(tier)
     start = time.perf_counter()
     tier.engine.submit(job)
-    parts, first = [], None
+    parts, first, tokens = [], None, 0
     async with aclosing(tier.engine.stream(job.id)) as pieces:
         async for piece in pieces:
             first = first or time.perf_counter() - start
             parts.append(piece.text)
-    return Reply("".join(parts), first or 0.0, time.perf_counter() - start)
+            tokens += piece.prompt_tokens + piece.new_tokens
+    return Reply("".join(parts), first or 0.0, time.perf_counter() - start, tokens)
 
 
 async def replies(tiers: dict[str, Tier], requests: Sequence[Asked]) -> list[dict[str, Reply]]:
@@ -106,8 +111,19 @@ def is_right(reply: str, answer: str) -> bool:
     return words(reply)[: len(words(answer))] == words(answer)
 
 
-def class_facts(requests: Sequence[Asked], both: Sequence[dict[str, Reply]]) -> dict[str, Any]:
-    """Latency, agreement and, where answers are known, accuracy of one class."""
+def dollars(side: str, reply: Reply, costs: CostsConfig) -> float:
+    """The price of a reply: of its tokens, or of the machine while it computed."""
+    prices = costs.dollars_per_million_tokens
+    label = "base" if side == "standard" and side not in prices else side
+    if label in prices:
+        return prices[label] * reply.tokens / 1e6
+    return costs.dollars_per_machine_hour * reply.seconds / 3600
+
+
+def class_facts(
+    requests: Sequence[Asked], both: Sequence[dict[str, Reply]], costs: CostsConfig | None = None
+) -> dict[str, Any]:
+    """Latency, agreement and, where these are known, accuracy and dollars of one class."""
     n = len(requests)
     same = sum(words(pair["fast"].text) == words(pair["standard"].text) for pair in both)
     agreement = wilson(same, n)
@@ -118,6 +134,9 @@ def class_facts(requests: Sequence[Asked], both: Sequence[dict[str, Reply]]) -> 
         facts[f"{side}_p50_seconds"] = round(statistics.median(p[side].seconds for p in both), 4)
     saved = sum(pair["standard"].seconds - pair["fast"].seconds for pair in both)
     facts["engine_seconds_saved_per_1000"] = round(1000 * saved / n, 2)
+    if costs:
+        spent = {side: sum(dollars(side, pair[side], costs) for pair in both) for side in SIDES}
+        facts["dollars_saved_per_1000"] = round(1000 * (spent["standard"] - spent["fast"]) / n, 4)
     loses_nothing = 1 - agreement.low <= MARGIN
     known = [
         (asked.answer, pair) for asked, pair in zip(requests, both, strict=True) if asked.answer is not None
@@ -148,16 +167,17 @@ def profile(recipe: Recipe, path: Path, new_tokens: int) -> dict[str, Any]:
     kinds = dict.fromkeys(asked.kind for asked in requests)
     chosen = {kind: [n for n, asked in enumerate(requests) if asked.kind == kind] for kind in kinds}
     return {
-        kind: class_facts([requests[n] for n in numbers], [both[n] for n in numbers])
+        kind: class_facts([requests[n] for n in numbers], [both[n] for n in numbers], recipe.costs)
         for kind, numbers in chosen.items()
     }
 
 
 def table_of(facts: dict[str, Any]) -> Table:
     """A row a class."""
-    table = Table(
-        "class", "requests", "agreement", "accuracy fast / standard", "time fast / standard", "go fast?"
-    )
+    columns = ["class", "requests", "agreement", "accuracy fast / standard", "time fast / standard"]
+    columns += ["seconds saved per 1,000"]
+    is_priced = any("dollars_saved_per_1000" in row for row in facts.values())
+    table = Table(*columns, *(["dollars saved per 1,000"] if is_priced else []), "go fast?")
     for kind, row in facts.items():
         accuracy = (
             f"{row['fast_accuracy']:.0%} / {row['standard_accuracy']:.0%}" if "fast_accuracy" in row else ""
@@ -170,6 +190,8 @@ def table_of(facts: dict[str, Any]) -> Table:
             agreement,
             accuracy,
             times,
+            f"{row['engine_seconds_saved_per_1000']:,.0f}",
+            *([f"{row['dollars_saved_per_1000']:,.2f}"] if is_priced else []),
             "yes" if row["could_go_fast"] else "not shown",
         )
     return table

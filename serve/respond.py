@@ -1,6 +1,6 @@
 """From pieces of an answer to a response: streamed as they come, or whole."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -9,12 +9,10 @@ from serve import api
 from serve.answers import Shape, events, sse
 from serve.engine import Piece
 from serve.policy import Reply, read_reply
+from serve.review import Review
 from serve.session import Session
 
 STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-
-Review = Callable[[Reply, str], Awaitable[Reply]]
-"""What becomes of a reply with calls of tools, given the tier that wrote it."""
 
 
 async def respond(session: Session, asked: api.Request, model: str, review: Review) -> Response:
@@ -25,13 +23,12 @@ async def respond(session: Session, asked: api.Request, model: str, review: Revi
     except BaseException:
         session.close()
         raise
-    names = asked.tool_names()
+    if asked.stream and not review.needs_whole(session):
+        return _stream(events(_shape(session, asked, model), _together(first, pieces)))
+    reply = read_reply([piece async for piece in _together(first, pieces)], asked.tool_names())
+    reply = await review.of(reply, session)
     shape = _shape(session, asked, model)
-    if asked.stream and not names:
-        return _stream(events(shape, _together(first, pieces)))
-    reply = read_reply([piece async for piece in _together(first, pieces)], names)
-    reply = await review(reply, session.tier.name)
-    if asked.stream:  # a call of a tool is of no use before it is whole
+    if asked.stream:
         return _stream(_at_once(shape, reply))
     return JSONResponse(shape.whole(reply))
 
@@ -48,6 +45,7 @@ def _shape(session: Session, asked: api.Request, model: str) -> Shape:
         tier=session.tier.name,
         is_chat=is_chat,
         include_usage=bool(asked.stream_options and asked.stream_options.include_usage),
+        logprobs=asked.wants_logprobs(),
     )
 
 
@@ -60,8 +58,10 @@ async def _together(first: Piece, rest: AsyncGenerator[Piece, None]) -> AsyncGen
 
 
 async def _at_once(shape: Shape, reply: Reply) -> AsyncIterator[bytes]:
-    yield sse(shape.chunk("", None, role=True))
-    yield sse(shape.chunk(reply.text, None, calls=reply.calls, note=reply.note))
+    if shape.is_chat:
+        yield sse(shape.chunk("", None, role=True))
+    chunk = shape.chunk(reply.text, None, calls=reply.calls, note=reply.note, tokens=reply.logprobs)
+    yield sse(chunk)
     yield sse(shape.chunk("", reply.reason))
     if shape.include_usage:
         yield sse(shape.usage_chunk(reply.last))

@@ -18,13 +18,14 @@ from fastpath.config import Recipe
 from fastpath.config_serve import ServeConfig
 from fastpath.errors import ConfigError
 from serve.auth import load_keys
+from serve.connections import server_settings
 from serve.engine import Engine
 from serve.gateway import Gateway, build_app
 from serve.listing import measured_gaps
 from serve.metrics import Metrics
+from serve.policy_file import with_policy
 from serve.tiers import Tier, build_tiers, served_name
 
-KEEP_ALIVE_SECONDS = 30
 LOOK_SECONDS = 0.05  # between looks whether a draining server has become idle
 
 log = logging.getLogger("fastpath")
@@ -68,20 +69,16 @@ def run(recipe: Recipe) -> None:
 
 async def serve(recipe: Recipe, config: ServeConfig) -> None:
     """Load, listen, answer, drain."""
+    config, because = with_policy(config)
+    if config.policy_file:
+        log.info("%s: %s", config.policy_file, config.policy_facts())
     keys = load_keys(config)
     tiers = build_tiers(recipe, config)
     gaps = measured_gaps(recipe, tiers)
     with listening(config) as door:
-        async with started(tiers):
-            gateway = Gateway(config, served_name(recipe), tiers, keys, gaps, Metrics())
-            settings = uvicorn.Config(
-                build_app(gateway),
-                log_level="warning",
-                access_log=False,  # prompts and keys stay out of logs
-                server_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=1,
-            )
+        async with started(tiers, warm=config.warm):
+            gateway = Gateway(config, served_name(recipe), tiers, keys, gaps, Metrics(), because)
+            settings = server_settings(build_app(gateway), config)
             server = Server(settings, gateway, config.drain_seconds)
             watch = asyncio.create_task(server.end_when_idle())
             await server.serve(sockets=[door])
@@ -108,8 +105,8 @@ def listening(config: ServeConfig) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def started(tiers: dict[str, Tier]) -> AsyncIterator[None]:
-    """The engines, loaded at once and ended in the end, whatever happens."""
+async def started(tiers: dict[str, Tier], *, warm: str | None = None) -> AsyncIterator[None]:
+    """The engines, loaded at once and ended in the end, whatever happens; `warm`: as in ServeConfig."""
     engines: dict[int, Engine] = {id(tier.engine): tier.engine for tier in tiers.values()}
     log.info("loading %s", " and ".join(dict.fromkeys(tier.model for tier in tiers.values())))
     try:
@@ -117,6 +114,8 @@ async def started(tiers: dict[str, Tier]) -> AsyncIterator[None]:
             for engine in engines.values():
                 group.create_task(engine.start())
         for name, tier in tiers.items():
+            if warm and tier.config.url:
+                log.info("%s: serve.warm is for engines here; %s is not warmed", name, tier.config.url)
             log.info("%s: %s, %d tokens; %s", name, tier.model, tier.context_tokens, _prefill(tier))
             if tier.context_tokens < tier.config.context_tokens:
                 log.info("%s: the model or serve.cache_gib holds no more of the %d asked for", name,

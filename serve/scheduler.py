@@ -15,8 +15,7 @@ from typing import Any
 from transformers.generation.continuous_batching import scheduler as stock
 from transformers.generation.continuous_batching.requests import RequestState, RequestStatus
 
-LEAST_CHUNK = 16  # tokens; fewer cost as much as these
-ENOUGH = 8  # tokens of a step whose time tells the speed of prefill
+from serve.chunks import StepTimes
 
 
 @dataclass
@@ -44,8 +43,9 @@ class TierScheduler(stock.FIFOScheduler):
 
     def __init__(self, *, policy: Policy, **settings: Any) -> None:
         self.policy = policy
-        self.chunk_tokens = math.inf
-        self._step: tuple[float, int] | None = None
+        self.times = StepTimes()
+        self._step: tuple[float, int, int] | None = None
+        self._decoding: list[RequestState] = []
         self._allowance: dict[str, int] = {}
         self._complete: dict[str, dict[str, int]] = {}
         super().__init__(**settings)
@@ -62,6 +62,7 @@ class TierScheduler(stock.FIFOScheduler):
         if not self.block_new_requests:
             prompts += self._get_waiting_candidates()
         decoding = [state for state in active if state.status == RequestStatus.DECODING]
+        self._decoding = decoding
         self._allowance = self._choose(prompts, token_budget)
         chosen = [state for state in prompts if state.request_id in self._allowance]
         chosen.sort(key=lambda state: list(self._allowance).index(state.request_id))
@@ -70,7 +71,7 @@ class TierScheduler(stock.FIFOScheduler):
             decoding + chosen, token_budget, cache_budget, left_waiting
         )
         self._cleanup_waiting_queue(left_waiting)
-        self._step = (time.perf_counter(), num_queries) if scheduled else None
+        self._step = (time.perf_counter(), num_queries, num_queries + num_read) if scheduled else None
         self._complete = {future.state.request_id: future.complete_blocks for future in scheduled}
         if not scheduled and one_failed:
             return None, fast_path, 0, 0
@@ -101,7 +102,7 @@ class TierScheduler(stock.FIFOScheduler):
             beginning = tuple(state.initial_tokens[: self.policy.page_tokens])
             if not allowance:
                 first_rank = self._urgency(state, now)[0]
-                allowance[state.request_id] = taken = int(min(length, self.chunk_tokens, token_budget))
+                allowance[state.request_id] = taken = min(length, self._chunk_tokens(state, token_budget))
             # One that begins like another waits a step and finds its tokens in the cache.
             elif beginning not in beginnings and taken + length <= self.policy.batch_tokens:
                 if self._urgency(state, now)[0] > first_rank:
@@ -110,6 +111,14 @@ class TierScheduler(stock.FIFOScheduler):
                 taken += length
             beginnings.add(beginning)
         return allowance
+
+    def _chunk_tokens(self, state: RequestState, most: int) -> int:
+        """Tokens of a prompt that a step takes, beside those that decode."""
+        if self.policy.step_seconds == math.inf:
+            return most
+        attended = sum(other.current_len() for other in (state, *self._decoding))
+        chunk = self.times.chunk(self.policy.step_seconds, others=len(self._decoding), attended=attended)
+        return int(min(chunk, most))
 
     def _urgency(self, state: RequestState, now: float) -> tuple[int, int, float]:
         promotions = math.floor((now - state.created_time) / self.policy.promote_seconds)
@@ -121,15 +130,14 @@ class TierScheduler(stock.FIFOScheduler):
     ) -> None:
         if state.request_id in self._allowance:
             self.policy.cached_tokens.setdefault(state.request_id, state.position_offset)
-            token_budget = min(token_budget, self._allowance[state.request_id])
+            # By now it is known how much of it the cache has: the rest is slower to read.
+            most = min(token_budget, self._allowance[state.request_id])
+            token_budget = self._chunk_tokens(state, most)
         super()._schedule_request(state, request_tokens, token_budget, left_waiting)
 
     def _measure_step(self) -> None:
-        """Take the time of the step that just ended into the length of the next one's prompt."""
-        if self._step is None:
-            return
-        start, num_tokens = self._step
-        self._step = None
-        if num_tokens >= ENOUGH and self.policy.step_seconds < math.inf:
-            fitting = self.policy.step_seconds * num_tokens / (time.perf_counter() - start)
-            self.chunk_tokens = max(LEAST_CHUNK, min(fitting, 2 * self.chunk_tokens))
+        """Remember how long the step took that has just ended."""
+        if self._step is not None:
+            start, num_tokens, num_attended = self._step
+            self.times.add(num_tokens, num_attended, time.perf_counter() - start)
+            self._step = None

@@ -29,6 +29,7 @@ class Work:
     temperature: float
     top_p: float
     stop: tuple[str, ...]
+    logprobs: bool
     prompt_bytes: int
 
     def job(self, tier: Tier) -> Job:
@@ -46,6 +47,7 @@ class Work:
             temperature=self.temperature,
             top_p=self.top_p,
             stop=self.stop,
+            logprobs=self.logprobs,
         )
 
     def tokens(self, tier: Tier) -> int:
@@ -63,6 +65,7 @@ def work_of(asked: Request) -> Work:
         temperature=1.0 if asked.temperature is None else asked.temperature,
         top_p=1.0 if asked.top_p is None else asked.top_p,
         stop=asked.stops(),
+        logprobs=asked.wants_logprobs(),
         prompt_bytes=asked.prompt_bytes(),
     )
 

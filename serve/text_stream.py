@@ -52,6 +52,13 @@ class TextStream:
         return text[: len(text) - hold]
 
 
+def token_text(tokenizer: Any, before: int | None, token: int) -> str:
+    """What one token adds to a text that ends with the token `before`; of an end token nothing."""
+    start = [] if before is None else [before]
+    given, whole = (tokenizer.decode(tokens, skip_special_tokens=True) for tokens in (start, [*start, token]))
+    return whole[len(given) :]
+
+
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that `stop` begins with."""
     lengths = range(min(len(text), len(stop) - 1), 0, -1)

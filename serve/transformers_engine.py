@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastpath.errors import ModelError
-from serve.engine import Job, Piece
+from serve.engine import Job, Piece, TokenLogprob
 from serve.errors import BadRequest, EngineDown, TooLong
 
 LINE_BYTES = 2**22
@@ -85,12 +85,12 @@ class TransformersEngine:
         """The answer in pieces. Raises EngineDown, TooLong, BadRequest."""
         queue = self._streams[job_id]
         while (event := await queue.get())["event"] == "text":
-            yield Piece(event["text"])
+            yield Piece(event["text"], logprobs=_logprobs(event))
         self._streams.pop(job_id, None)
         if event["event"] != "done":
             raise self._error(event)
         counts = {key: event[key] for key in ("prompt_tokens", "cached_tokens", "new_tokens")}
-        yield Piece("", event["reason"], **counts)
+        yield Piece("", event["reason"], **counts, logprobs=_logprobs(event))
 
     def cancel(self, job_id: str) -> None:
         """Have the worker stop, unless the job has ended."""
@@ -151,6 +151,10 @@ class TransformersEngine:
 
     def _down(self, what: str) -> EngineDown:
         return EngineDown(f"the engine of {self.name} {what}; try again", retry_seconds=2.0)
+
+
+def _logprobs(event: Event) -> tuple[TokenLogprob, ...]:
+    return tuple((text, logprob) for text, logprob in event.get("logprobs", ()))
 
 
 async def _read(process: asyncio.subprocess.Process) -> Event | None:

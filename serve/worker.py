@@ -19,9 +19,10 @@ from fastpath.errors import UserError
 from serve.model_worker import BatchedModel
 from serve.prompts import PromptError, PromptTooLong, prompt_tokens
 from serve.scheduler import request_name
-from serve.text_stream import TextStream
+from serve.text_stream import TextStream, token_text
 
 LINE_BYTES = 2**27
+LEAST_LOGPROB = -9999.0  # JSON has no infinity
 
 Event = dict[str, Any]
 
@@ -33,6 +34,8 @@ class Answer:
     name: str
     """Its name inside the engine."""
     text: TextStream
+    logprobs: list[tuple[str, float]] | None
+    """Of the tokens that were not told of yet; None: nobody asks."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     new_tokens: int = 0
@@ -53,7 +56,8 @@ class Worker:
             self._drop(message["id"])
             return
         name = request_name(message["rank"], message["id"])
-        self._answers[message["id"]] = Answer(name, TextStream(self.model.tokenizer, message["stop"]))
+        text = TextStream(self.model.tokenizer, message["stop"])
+        self._answers[message["id"]] = Answer(name, text, [] if message["logprobs"] else None)
         task = asyncio.create_task(self._begin(message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -100,6 +104,7 @@ class Worker:
             return
         if not answer.new_tokens:
             answer.cached_tokens = self.model.policy.cached_tokens.pop(answer.name, 0)
+        self._keep_logprobs(answer, output)
         fresh = output.generated_tokens[answer.new_tokens :]
         answer.new_tokens += len(fresh)
         text = answer.text.push(fresh)
@@ -107,21 +112,37 @@ class Worker:
         if is_last and not answer.text.stopped:
             text += answer.text.finish()
         if text:
-            self._send({"id": job_id, "event": "text", "text": text})
+            self._send({"id": job_id, "event": "text", "text": text, **_told_logprobs(answer)})
         if answer.text.stopped or is_last:
             ended = answer.text.stopped or output.generated_tokens[-1] in self.model.eos
             self._finish(job_id, answer, "stop" if ended else "length", cancel=not is_last)
+
+    def _keep_logprobs(self, answer: Answer, output: Any) -> None:
+        if answer.logprobs is None:
+            return
+        tokens = output.generated_tokens
+        for place in range(answer.new_tokens, len(tokens)):
+            text = token_text(self.model.tokenizer, tokens[place - 1] if place else None, tokens[place])
+            answer.logprobs.append((text, max(LEAST_LOGPROB, output.logprobs[place])))
 
     def _finish(self, job_id: str, answer: Answer, reason: str, *, cancel: bool) -> None:
         del self._answers[job_id]
         if cancel:
             self.model.cancel(answer.name)
         counts = {key: getattr(answer, key) for key in ("prompt_tokens", "cached_tokens", "new_tokens")}
-        self._send({"id": job_id, "event": "done", "reason": reason, **counts})
+        self._send({"id": job_id, "event": "done", "reason": reason, **counts, **_told_logprobs(answer)})
 
     def _drop(self, job_id: str) -> None:
         if answer := self._answers.pop(job_id, None):
             self.model.cancel(answer.name)
+
+
+def _told_logprobs(answer: Answer) -> Event:
+    """What a message tells of tokens; once told they are forgotten."""
+    if answer.logprobs is None:
+        return {}
+    told, answer.logprobs = answer.logprobs, []
+    return {"logprobs": told}
 
 
 def room_for(num_prompt_tokens: int, job: Event) -> int:

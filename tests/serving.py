@@ -18,6 +18,7 @@ import yaml
 
 from fastpath.recipe_file import build_recipe
 from serve.auth import KeyEntry, Keyring
+from serve.connections import server_settings
 from serve.engine import Piece
 from serve.errors import EngineDown
 from serve.gateway import Gateway, build_app
@@ -43,6 +44,7 @@ class ScriptedEngine:
         self.most_running = 0
         self.failure = None
         self.words = None
+        self.logprob = -0.5
 
     async def start(self):
         pass
@@ -64,7 +66,8 @@ class ScriptedEngine:
             await asyncio.sleep(self.delay)
             if self.failure:
                 raise self.failure
-            yield Piece(f"{number} " if self.words is None else self.words.pop(0))
+            word = f"{number} " if self.words is None else self.words.pop(0)
+            yield Piece(word, logprobs=((word, self.logprob),) if job.logprobs else ())
         del self.jobs[job_id]
         yield Piece("", "length", prompt_tokens=7, cached_tokens=4, new_tokens=count)
 
@@ -90,7 +93,7 @@ def running(gateway: Gateway):
     """The gateway behind a real socket; a client of it."""
     door = socket.socket()
     door.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(build_app(gateway), log_level="error"))
+    server = uvicorn.Server(server_settings(build_app(gateway), gateway.config))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
     thread.start()
     wait_for(lambda: server.started)

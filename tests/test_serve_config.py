@@ -1,5 +1,6 @@
 """The section `serve:`: which tiers, which models, which engines, who may ask."""
 
+import asyncio
 import json
 
 import pytest
@@ -12,7 +13,7 @@ from fastpath.recipe_file import build_recipe
 from serve.api import ChatRequest
 from serve.auth import load_keys
 from serve.listing import measured_gaps
-from serve.run import listening
+from serve.run import listening, started
 from serve.tiers import build_tiers, served_name
 
 
@@ -173,6 +174,22 @@ def test_a_port_is_taken_as_soon_as_another_server_loads_its_models(tmp_path):
             listening(ServeConfig(port=port)),
         ):
             pass
+
+
+def test_a_tier_at_a_url_says_that_it_is_not_warmed(tmp_path, caplog):
+    tiers = tiers_of(tmp_path, fast={"url": "http://there/v1", "model": "m"}, tiers=["fast", "standard"])
+    tiers["fast"].engine = ScriptedEngine("fast", {})
+
+    async def start(warm):
+        async with started(tiers, warm=warm):
+            pass
+
+    with caplog.at_level("INFO", logger="fastpath"):
+        asyncio.run(start(None))
+        assert "warm" not in caplog.text
+        asyncio.run(start("warm.jsonl"))
+    (line,) = [line for line in caplog.messages if "warm" in line]
+    assert line.startswith("fast: ") and "http://there/v1 is not warmed" in line
 
 
 def test_sizes_of_chats_are_bytes():

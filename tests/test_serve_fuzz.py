@@ -40,6 +40,8 @@ LIKELY = {
     "service_tier": st.sampled_from(["fast", "standard", "deep", "auto", "default", "priority", "flex", ""]),
     "tools": anything,
     "stream_options": anything,
+    "logprobs": st.booleans() | st.integers(-1, 7),
+    "top_logprobs": st.integers(-1, 2),
 }
 
 
@@ -90,7 +92,8 @@ quiet = settings(deadline=None, database=None, suppress_health_check=list(Health
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    gateway = scripted_gateway(tmp_path_factory.mktemp("run"))
+    gateway = scripted_gateway(tmp_path_factory.mktemp("run"), policy="gate", escalate_below=-0.6)
+    gateway.tiers["fast"].engine.logprob = -0.7
     return gateway, build_app(gateway)
 
 

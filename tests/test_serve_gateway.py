@@ -126,7 +126,7 @@ def test_a_stream_is_the_answer_in_pieces(client):
 def test_queue_limits_hold_and_the_rest_hears_429(tmp_path):
     gateway = scripted_gateway(tmp_path, fast={"model": "small", "running": 2, "queue": 3})
     engine = gateway.tiers["fast"].engine
-    engine.delay = 0.1
+    engine.delay = 0.5
     with running(gateway) as client, ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda _: ask(client, service_tier="fast"), range(12)))
         statuses = [answer.status_code for answer in answers]
@@ -140,7 +140,7 @@ def test_queue_limits_hold_and_the_rest_hears_429(tmp_path):
 
 def test_openai_client_waits_and_retries_after_429(tmp_path):
     gateway = scripted_gateway(tmp_path, fast={"model": "small", "running": 1, "queue": 0})
-    gateway.tiers["fast"].engine.delay = 0.1
+    gateway.tiers["fast"].engine.delay = 0.5
     with running(gateway) as client:
         sdk = openai.OpenAI(base_url=f"{client.base_url}/v1", api_key="any", max_retries=5)
         thread = threading.Thread(target=ask, args=(client,), kwargs={"service_tier": "fast"})

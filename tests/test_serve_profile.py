@@ -5,6 +5,7 @@ import json
 import pytest
 from serving import ScriptedEngine
 
+from fastpath.config_costs import CostsConfig
 from fastpath.errors import ConfigError, UserError
 from fastpath.recipe_file import build_recipe
 from serve import profile as profiling
@@ -21,14 +22,14 @@ def file(tmp_path, *rows):
     return path
 
 
-def facts_of(tmp_path, fast, standard, answers=None, *, fast_seconds=0.1):
+def facts_of(tmp_path, fast, standard, answers=None, *, fast_seconds=0.1, costs=None):
     answers = answers or [None] * len(fast)
     rows = [{"prompt": "x"} | ({} if a is None else {"answer": a}) for a in answers]
     both = [
-        {"fast": Reply(f, 0.01, fast_seconds), "standard": Reply(s, 0.02, 0.2)}
+        {"fast": Reply(f, 0.01, fast_seconds, 20), "standard": Reply(s, 0.02, 0.2, 20)}
         for f, s in zip(fast, standard, strict=True)
     ]
-    return class_facts(read_requests(file(tmp_path, *rows), 8), both)
+    return class_facts(read_requests(file(tmp_path, *rows), 8), both, costs)
 
 
 def test_agreement_of_many_same_answers_shows_that_fast_will_do(tmp_path):
@@ -45,6 +46,31 @@ def test_known_answers_count_instead_of_agreement(tmp_path):
     assert facts["gap_low"] < 0.05 < facts["gap_high"] and not facts["could_go_fast"]
     better = facts_of(tmp_path, ["7"] * 200, ["8"] * 100 + ["7"] * 100, ["7"] * 200)
     assert better["could_go_fast"] and better["agreement"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("prices", "saved"),
+    [
+        ({}, 1000 * 3.6 * 0.1 / 3600),  # 0.1 s of a machine each
+        ({"base": 2.0, "fast": 0.5}, 1000 * 1.5 * 20e-6),
+        ({"standard": 3.0, "base": 2.0, "fast": 0.5}, 1000 * 2.5 * 20e-6),
+        ({"fast": 0.0}, 1000 * 3.6 * 0.2 / 3600),
+    ],
+)
+def test_dollars_are_those_of_tokens_where_they_have_a_price_else_of_time(tmp_path, prices, saved):
+    costs = CostsConfig(dollars_per_machine_hour=3.6, dollars_per_million_tokens=prices)
+    facts = facts_of(tmp_path, ["a"] * 4, ["a"] * 4, costs=costs)
+    assert facts["dollars_saved_per_1000"] == pytest.approx(saved, abs=1e-4)
+    header = [column.header for column in table_of({"all": facts}).columns]
+    assert "dollars saved per 1,000" in header
+    assert "dollars_saved_per_1000" not in facts_of(tmp_path, ["a"], ["a"])
+
+
+def test_costs_may_stand_beside_serve_alone(tmp_path):
+    made = {"out": str(tmp_path), "model": {"name": "tiny"}, "serve": {}, "costs": {}}
+    assert build_recipe(made).costs
+    with pytest.raises(ConfigError, match=r"add eval\.agent or serve"):
+        build_recipe({key: made[key] for key in ("out", "model", "costs")})
 
 
 @pytest.mark.parametrize(
