@@ -90,7 +90,7 @@ def step_seconds(model: Any, *, context: int, tokens: Sequence[int]) -> dict[int
             _wait(model)
             if repeat:  # the first is the warm-up
                 seconds[num].append(time.perf_counter() - begun)
-            cache.crop(context)
+            cache.crop(-num)
     return {num: statistics.median(of) for num, of in seconds.items()}
 
 

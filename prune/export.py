@@ -1,0 +1,67 @@
+"""python -m prune.export --run runs/NAME --to hf|gguf|vllm|openvino|mergekit|draft: a run's model, elsewhere.
+
+Every export proves itself: what was written is loaded by the target's own code, in a process without fastpath,
+and compared. It appears only if that succeeds. Without --out it lies in runs/NAME/export/TARGET.
+"""
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastpath.cli import guarded
+from fastpath.errors import ConfigError
+from fastpath.runs import EXPORTING
+from prune.exports.gguf import export_gguf
+from prune.exports.hf import export_hf
+from prune.exports.made import Made, read_made
+from prune.exports.request import Request
+
+TARGETS: dict[str, Callable[[Made, Path, Request], dict[str, Any]]] = {
+    "hf": export_hf,
+    "gguf": export_gguf,
+}
+ONLY_HF = ("max_shard_size", "push")
+
+
+def main() -> int:
+    """Export, print the proof; the last line is JSON."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fastpath").setLevel(logging.INFO)
+    begun = time.monotonic()
+
+    def work() -> None:
+        for key in ONLY_HF:
+            if getattr(arguments, key) and arguments.to != "hf":
+                raise ConfigError(f"--{key.replace('_', '-')}: is for --to hf")
+        made = read_made(arguments.run, arguments.model)
+        out = arguments.out or arguments.run / "export" / arguments.to
+        request = Request(arguments.python, arguments.max_shard_size, arguments.push)
+        facts = TARGETS[arguments.to](made, out, request)
+        head = {"stage": "prune.export", "to": arguments.to, "model": made.stage, "path": str(out)}
+        print(json.dumps({**head, **facts, "seconds": round(time.monotonic() - begun, 1)}))
+
+    return guarded(work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m prune.export", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", required=True, type=Path, help="run folder, for example runs/quickstart")
+    parser.add_argument("--to", required=True, choices=sorted(TARGETS))
+    parser.add_argument("--model", choices=EXPORTING, help="whose model; default: distill's, else prune's")
+    parser.add_argument("--out", type=Path, help="folder to write; default: RUN/export/TARGET")
+    parser.add_argument(
+        "--python", default=sys.executable, help="interpreter of the environment with the target's packages"
+    )
+    parser.add_argument("--max-shard-size", default="", help="hf: largest file of weights, for example 5GB")
+    parser.add_argument("--push", default="", metavar="OWNER/NAME", help="hf: upload it to the hub")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
