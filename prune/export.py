@@ -16,14 +16,22 @@ from typing import Any
 from fastpath.cli import guarded
 from fastpath.errors import ConfigError
 from fastpath.runs import EXPORTING
+from prune.exports.draft import export_draft
 from prune.exports.gguf import export_gguf
 from prune.exports.hf import export_hf
 from prune.exports.made import Made, read_made
+from prune.exports.mergekit import export_mergekit
+from prune.exports.openvino import export_openvino
 from prune.exports.request import Request
+from prune.exports.vllm import export_vllm
 
 TARGETS: dict[str, Callable[[Made, Path, Request], dict[str, Any]]] = {
     "hf": export_hf,
     "gguf": export_gguf,
+    "vllm": export_vllm,
+    "openvino": export_openvino,
+    "mergekit": export_mergekit,
+    "draft": export_draft,
 }
 ONLY_HF = ("max_shard_size", "push")
 

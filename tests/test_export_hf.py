@@ -172,7 +172,7 @@ def test_model_that_became_another_is_not_exported(base, tmp_path, monkeypatch, 
         (["--to", "gguf", "--max-shard-size", "5GB"], "--max-shard-size: is for --to hf"),
         (["--to", "hf", "--model", "distill"], "`python -m distill --config ...` makes the model"),
         (["--to", "hf", "--max-shard-size", "many"], "--max-shard-size many: "),
-        (["--to", "hf", "--python", "/no/such/python"], "--python /no/such/python: cannot be run"),
+        (["--to", "hf", "--python", "/no/such/python"], "/no/such/python: cannot be run"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(run, capsys, arguments, message):

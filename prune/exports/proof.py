@@ -81,14 +81,16 @@ def prove(target: str, model: Path, reference: Path, *, dtype: str, loaded_by: s
 
 
 def run_python(python: str, arguments: list[str], *, what: str) -> str:
-    """What a Python program printed. Raises ExportError with the last line of what it complained about."""
+    """What a Python program printed; neither this folder nor PYTHONPATH is importable there. ExportError."""
+    return run_program([python, "-I", *arguments], what=what)
+
+
+def run_program(command: list[str], *, what: str) -> str:
+    """What a program printed. Raises ExportError with the last line of what it complained about."""
     try:
-        # -I: neither this folder nor PYTHONPATH is importable there.
-        done = subprocess.run(
-            [python, "-I", *arguments], capture_output=True, text=True, check=False, timeout=WAIT_SECONDS
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=WAIT_SECONDS)
     except OSError as error:
-        raise ExportError(f"--python {python}: cannot be run ({error.strerror})") from None
+        raise ExportError(f"{command[0]}: cannot be run ({error.strerror})") from None
     except subprocess.TimeoutExpired:
         raise ExportError(f"{what}: not finished after {WAIT_SECONDS} seconds") from None
     if done.returncode:
