@@ -4,8 +4,8 @@ python benchmarks/speculative.py [--run runs/NAME] [--prompts 50] [--new-tokens 
 
 The draft is `python -m prune.export --run RUN --to draft`, which is run first where it has not been; without
 --run, that of a quick cut of embedded:smollm2-135m-instruct in runs/speculative. Transformers' assisted
-generation and plain greedy decoding answer the same prompts in turn, in float32, one at a time. k is what pays
-best by prediction, and 1 where nothing pays: what is then measured is the loss that `off` avoids.
+generation and plain greedy decoding answer the same prompts in turn, in float32, one at a time. k is what
+pays best by prediction, and 1 where nothing pays: what is then measured is the loss that `off` avoids.
 """
 
 import argparse
@@ -41,7 +41,9 @@ prune: {drop: 3, criterion: cosine, chooser: lowest, items_per_task: 4, items_pe
 def main() -> int:
     """Measure and print; the last line is JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", type=Path, help="run folder; default: runs/speculative, made where it is missing")
+    parser.add_argument(
+        "--run", type=Path, help="run folder; default: runs/speculative, made where it is missing"
+    )
     parser.add_argument("--prompts", type=int, default=50)
     parser.add_argument("--new-tokens", type=int, default=48)
     arguments = parser.parse_args()
@@ -160,7 +162,7 @@ def matches() -> Iterator[list[tuple[int, int]]]:
 
 
 def acceptance_of(rounds: list[tuple[int, int]]) -> float:
-    """Maximum likelihood: of the guesses that were judged, the last of a round the one that fell, how many stood."""
+    """Maximum likelihood: share of the judged guesses that stood; one that fell ends a round."""
     stood = sum(kept for _, kept in rounds)
     fell = sum(kept < guesses for guesses, kept in rounds)
     return stood / max(1, stood + fell)
@@ -168,10 +170,10 @@ def acceptance_of(rounds: list[tuple[int, int]]) -> float:
 
 def print_table(facts: dict[str, Any]) -> None:
     """What was measured, in words."""
-    same = f"{facts['identical_prompts']} of {facts['prompts']}"
-    print(f"output identical to standard   {same}")
+    costs = f"{facts['cost_ratio']:.2f}, {facts['verify_cost']:.2f} (k = {facts['k']})"
+    print(f"output identical to standard   {facts['identical_prompts']} of {facts['prompts']}")
     print(f"acceptance                     {facts['acceptance']:.2f}")
-    print(f"cost of a guess, of checking   {facts['cost_ratio']:.2f}, {facts['verify_cost']:.2f} (k = {facts['k']})")
+    print(f"cost of a guess, of checking   {costs}")
     print(f"speedup measured, predicted    {facts['speedup']:.2f}, {facts['predicted_speedup']:.2f}")
     print(f"chosen k                       {facts['chosen']}")
 

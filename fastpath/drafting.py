@@ -33,7 +33,9 @@ def chat_ids(tokenizer: Any, prompt: str) -> list[int]:
     if getattr(tokenizer, "chat_template", None) is None:
         return list(tokenizer(prompt)["input_ids"])
     turns = [{"role": "user", "content": prompt}]
-    return list(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"])
+    return list(
+        tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)["input_ids"]
+    )
 
 
 @torch.no_grad()
@@ -50,7 +52,13 @@ def continuations(model: Any, prompts: Iterable[Sequence[int]], *, new_tokens: i
 @torch.no_grad()
 def greedy(model: Any, ids_1T: torch.Tensor, *, new_tokens: int, **keys: Any) -> list[int]:
     """Ids of a prompt and its greedy continuation; `keys` go to generate()."""
-    options = {"do_sample": False, "max_new_tokens": new_tokens, "temperature": None, "top_p": None, "top_k": None}
+    options = {
+        "do_sample": False,
+        "max_new_tokens": new_tokens,
+        "temperature": None,
+        "top_p": None,
+        "top_k": None,
+    }
     if model.generation_config.pad_token_id is None:
         options["pad_token_id"] = 0  # one sequence: nothing is padded
     mask_1T = torch.ones_like(ids_1T)
@@ -61,7 +69,7 @@ def greedy(model: Any, ids_1T: torch.Tensor, *, new_tokens: int, **keys: Any) ->
 def acceptance(draft: Any, texts: Sequence[Continued], *, drop: Collection[int] = ()) -> float:
     """Share of the tokens of greedy continuations that `draft` without the blocks `drop` would guess.
 
-    That is the acceptance of greedy speculative decoding: the target keeps a guess where it is its own choice.
+    That is the acceptance of greedy speculative decoding: the target keeps a guess that is its own choice.
     """
     right = total = 0
     missing: AbstractContextManager = skipping(draft, drop) if drop else nullcontext()

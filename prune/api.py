@@ -1,8 +1,8 @@
 """The stage as functions, on a model in memory: score, plan (or search_plan), cut. Nothing is left on disk.
 
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
-    scores = score(model, AutoTokenizer.from_pretrained(name))
-    smaller = cut(model, plan(scores, drop=3))
+model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
+scores = score(model, AutoTokenizer.from_pretrained(name))
+smaller = cut(model, plan(scores, drop=3))
 """
 
 from collections.abc import Collection

@@ -1,7 +1,7 @@
 """python -m prune.export --run runs/NAME --to hf|gguf|vllm|openvino|mergekit|draft: a run's model, elsewhere.
 
-Every export proves itself: what was written is loaded by the target's own code, in a process without fastpath,
-and compared. It appears only if that succeeds. Without --out it lies in runs/NAME/export/TARGET.
+Every export proves itself: what was written is loaded by the target's own code, in a process without
+fastpath, and compared. It appears only if that succeeds. Without --out it lies in runs/NAME/export/TARGET.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m prune.export", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m prune.export", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--run", required=True, type=Path, help="run folder, for example runs/quickstart")
     parser.add_argument("--to", required=True, choices=sorted(TARGETS))
     parser.add_argument("--model", choices=EXPORTING, help="whose model; default: distill's, else prune's")

@@ -21,7 +21,9 @@ def write_base(folder: Path, tokenizer=None, **changes) -> Path:
         tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()), indent=7) + "\n\n")  # not as transformers writes it
+    path.write_text(
+        json.dumps(json.loads(path.read_text()), indent=7) + "\n\n"
+    )  # not as transformers writes it
     (folder / "README.md").write_text(CARD)
     (folder / "LICENSE").write_text("Do what you like.\n")
     return folder

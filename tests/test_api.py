@@ -34,7 +34,7 @@ def test_five_lines_score_plan_and_cut(model, scores):
 def test_names_are_functions_also_after_the_modules_are_imported(model):
     import prune
     import prune.run
-    import prune.scoring  # noqa: F401
+    import prune.scoring
 
     assert all(callable(getattr(prune, name)) for name in prune.__all__)
 

@@ -1,4 +1,4 @@
-"""`--to draft`: a shallow model that guesses, and the original's output unchanged; off where it would not pay."""
+"""`--to draft`: a shallow model that guesses, the original's output unchanged; off where it would not pay."""
 
 import json
 

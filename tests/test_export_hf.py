@@ -37,7 +37,9 @@ def test_folder_is_stock_proved_and_byte_equal_to_the_base_where_it_should_be(ru
     assert facts["to"] == "hf" and facts["model"] == "prune" and facts["path"] == str(folder)
     assert facts["proof"]["largest_difference"] == 0.0 and facts["proof"]["same_top"] == 1.0
     assert facts["proof"]["loaded_by"].startswith("transformers ")
-    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"} <= {*facts["as_the_base"]}
+    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"} <= {
+        *facts["as_the_base"]
+    }
     for name in facts["as_the_base"]:
         assert (folder / name).read_bytes() == (base / name).read_bytes()
     assert weights_sha256(folder) == Lineage.read(run / "prune/model").weights_sha256
@@ -51,7 +53,9 @@ def test_folder_is_stock_proved_and_byte_equal_to_the_base_where_it_should_be(ru
 def test_card_carries_the_licence_and_what_the_hub_asks_for(run, believed):
     assert export_of("--run", run, "--to", "hf") == 0
     card = metadata_load(run / "export/hf/README.md")
-    assert card["license"] == "other" and card["license_name"] == "tiny-licence" and card["language"] == ["en"]
+    assert (
+        card["license"] == "other" and card["license_name"] == "tiny-licence" and card["language"] == ["en"]
+    )
     assert card["library_name"] == "transformers" and card["pipeline_tag"] == "text-generation"
     assert card["tags"] == ["fastpath", "depth-pruned"]
     assert "base_model" not in card and "model-index" not in card  # a folder of this machine; not evaluated
@@ -88,7 +92,9 @@ def evaluated(run, *, digest):
     """An evaluation as the stage leaves it, of the model with these weights."""
     task = {"num_items": 40, "base_accuracy": 0.75, "fast_accuracy": 0.7, "gap": 0.05, "gap_low": -0.012,
             "gap_high": 0.11}  # fmt: skip
-    suites = {"simple": {"tasks": {"fastpath_doc_type": task}, "means": {"likelihood": {**task, "num_tasks": 1}}}}
+    suites = {
+        "simple": {"tasks": {"fastpath_doc_type": task}, "means": {"likelihood": {**task, "num_tasks": 1}}}
+    }
     (run / "eval").mkdir(exist_ok=True)
     (run / "eval/results.json").write_text(json.dumps({"variants": {"fast": suites}}))
     (run / "eval/weights.json").write_text(json.dumps({"base": "0", "fast": digest}))
@@ -133,7 +139,9 @@ def test_nothing_is_pushed_unless_asked_and_then_the_proved_folder(run, believed
     assert facts_of(capsys)["pushed_to"] == "https://huggingface.co/me/small"
     (create, name, keys), (upload, repo, files) = api.calls
     assert (create, name, upload, repo) == ("create", "me/small", "upload", "me/small")
-    assert keys["private"] is True and {"model.safetensors", "README.md", "config.json", "LICENSE"} <= {*files}
+    assert keys["private"] is True and {"model.safetensors", "README.md", "config.json", "LICENSE"} <= {
+        *files
+    }
     assert all(not name.startswith(".") for name in files)
 
 
@@ -146,7 +154,9 @@ def test_refused_push_is_one_line_and_the_folder_stays(run, believed, monkeypatc
     monkeypatch.setattr(hub, "HfApi", Refusing)
     assert export_of("--run", run, "--to", "hf", "--push", "me/small") == 2
     err = capsys.readouterr().err
-    assert "error: --push me/small: 401 Client Error; the export is whole in" in err and "long story" not in err
+    assert (
+        "error: --push me/small: 401 Client Error; the export is whole in" in err and "long story" not in err
+    )
     assert (run / "export/hf/config.json").exists()
 
 
@@ -184,5 +194,3 @@ def test_what_cannot_be_exported_is_one_line(run, capsys, arguments, message):
 def test_run_that_is_not_there_is_one_line(tmp_path, capsys):
     assert export_of("--run", tmp_path / "none", "--to", "hf") == 2
     assert "no such run" in capsys.readouterr().err
-
-

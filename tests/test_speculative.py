@@ -1,4 +1,4 @@
-"""The closed form of speculative decoding against a simulation; what is measured of a draft against brute force."""
+"""The closed form of speculative decoding against a simulation; what is measured, against brute force."""
 
 import random
 

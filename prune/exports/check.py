@@ -1,8 +1,8 @@
-"""python check.py hf|gguf|vllm|openvino MODEL REFERENCE: the target's own code loads MODEL; what does it predict?
+"""python check.py hf|gguf|vllm|openvino MODEL REFERENCE: what does the target's own code predict with MODEL?
 
 Stands alone: nothing of fastpath can be imported here, and it runs in whichever environment holds the target.
-REFERENCE is a safetensors file with the token ids of prompts (ids.0, ...) and the float32 logits (T, V) that
-follow each of their tokens (logits.0, ...). Prints one JSON object: how far the target's log-probabilities are.
+REFERENCE is a safetensors file with the token ids of prompts (ids.0, ...) and the float32 logits (T, V) after
+each of their tokens (logits.0, ...). Prints one JSON object: how far the target's log-probabilities are off.
 """
 
 import json
@@ -94,7 +94,9 @@ def compared(predictions, references):
 
 def main():
     """Compare and print."""
-    sys.modules.update(dict.fromkeys(("fastpath", "prune", "distill", "eval", "serve")))  # importing them raises
+    sys.modules.update(
+        dict.fromkeys(("fastpath", "prune", "distill", "eval", "serve"))
+    )  # importing them raises
     target, model, reference = sys.argv[1:]
     tensors = load_file(reference)
     numbers = range(sum(name.startswith("ids.") for name in tensors))

@@ -56,7 +56,7 @@ class Worth:
 
 
 def export_draft(made: Made, out: Path, request: Request) -> dict[str, Any]:
-    """Choose a shallow plan, cut it, distil it if the run distilled, measure it, prove that output is unchanged."""
+    """Choose a shallow plan, cut it, distil it if the run was distilled, measure it, prove the output."""
     out.mkdir(parents=True, exist_ok=True)
     device = pick_device(made.recipe.model)
     dtype, _ = pick_dtype(made.recipe.model, device)
@@ -71,13 +71,17 @@ def export_draft(made: Made, out: Path, request: Request) -> dict[str, Any]:
     set_guesses(folder, draft, worth.tokens)
     identical = same_answers(model, draft, measured_on[:PROOFS], max(1, worth.tokens))
     if identical < PROOFS and dtype == torch.float32:  # other types have ties that rounding decides
-        raise ExportError(f"{folder}: with it the original says something else on {PROOFS - identical} prompts")
+        raise ExportError(
+            f"{folder}: with it the original says something else on {PROOFS - identical} prompts"
+        )
     facts = {
         "draft": str(folder), "chosen_by": choice["chosen_by"], "keep": choice["keep"],
         "acceptance_untrained": choice["acceptance"], **asdict(worth),
         "proof": {"loaded_by": "transformers", "prompts": PROOFS, "identical": identical},
     }  # fmt: skip
-    lines = usage(str(base) if made.lineage.base.startswith("embedded:") else made.lineage.base, folder, worth)
+    lines = usage(
+        str(base) if made.lineage.base.startswith("embedded:") else made.lineage.base, folder, worth
+    )
     write_json(out / "draft.json", facts)
     write_text(out / "README.md", "\n".join(["# A draft model", "", *lines, ""]))
     print("\n".join(lines))
@@ -85,9 +89,13 @@ def export_draft(made: Made, out: Path, request: Request) -> dict[str, Any]:
 
 
 def own_answers(model: Any, tokenizer: Any, made: Made) -> tuple[list[Continued], list[Continued]]:
-    """The original's greedy answers to held-out calibration prompts of all tasks: to choose on, to measure on."""
+    """The original's greedy answers to held-out calibration prompts: to choose on, to measure on."""
     config = read_made(made.run, "prune").recipe.prune if is_done(made.run / "prune") else None
-    items = [item for suite in held_out_items(config or PruneConfig(drop=1), seed=made.recipe.seed) for item in suite]
+    items = [
+        item
+        for suite in held_out_items(config or PruneConfig(drop=1), seed=made.recipe.seed)
+        for item in suite
+    ]
     some = items[:: max(1, len(items) // (2 * PROMPTS))][: 2 * PROMPTS]
     texts = continuations(model, [chat_ids(tokenizer, item.prompt) for item in some], new_tokens=NEW_TOKENS)
     return texts[::2], texts[1::2]
@@ -118,7 +126,9 @@ def draft_run(made: Made, out: Path, keep: tuple[int, ...]) -> str:
         return "prune"
     write_text(out / "recipe.yaml", recipe.to_yaml())
     # A stage of its own, in a process of its own: stages do not import one another.
-    run_program([sys.executable, "-m", "distill", "--config", str(out / "recipe.yaml")], what="python -m distill")
+    run_program(
+        [sys.executable, "-m", "distill", "--config", str(out / "recipe.yaml")], what="python -m distill"
+    )
     return "distill"
 
 
@@ -132,7 +142,7 @@ def measure(model: Any, draft: Any, texts: Sequence[Continued]) -> Worth:
 
 
 def set_guesses(folder: Path, draft: Any, tokens: int) -> None:
-    """Write k into the draft's generation config, which assisted generation reads; it never changes by itself."""
+    """Write k, as a constant, into the draft's generation config, which assisted generation reads."""
     if not tokens:
         return
     config: GenerationConfig = draft.generation_config
@@ -155,15 +165,17 @@ def same_answers(model: Any, draft: Any, texts: Sequence[Continued], tokens: int
 
 def usage(base: str, folder: Path, worth: Worth) -> list[str]:
     """How to use the draft, or why not to."""
+    share = f"{100 * worth.acceptance:.0f} %"
     measured = (
-        f"It guesses {100 * worth.acceptance:.0f} % of the original's tokens at {worth.cost_ratio:.2f} of its cost: "
-        f"predicted {worth.predicted_speedup:.2f} times the speed"
+        f"It guesses {share} of the original's tokens, each at {worth.cost_ratio:.2f} of the cost: predicted "
+        f"{worth.predicted_speedup:.2f} times the speed"
     )
     if not worth.tokens:
         return [f"{measured} at best. Off: it would not pay on this machine. Distilling it raises the share."]
     config = {"method": "draft_model", "model": str(folder.resolve()), "num_speculative_tokens": worth.tokens}
     return [
         f"{measured} with {worth.tokens} guesses a round. The output is the original's own.",
-        f"transformers: original.generate(..., assistant_model=AutoModelForCausalLM.from_pretrained({str(folder)!r}))",
+        f"transformers: draft = AutoModelForCausalLM.from_pretrained({str(folder)!r}); "
+        "original.generate(..., assistant_model=draft)",
         f"vLLM: vllm serve {base} --speculative-config '{json.dumps(config)}'",
     ]

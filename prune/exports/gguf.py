@@ -13,14 +13,16 @@ from prune.exports.request import Request
 INSTALL = "pip install -c constraints.txt -e '.[gguf]'"
 TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 UNKNOWN_TOKENIZER = "pre-tokenizer was not recognized"
-CONVERT = "import runpy, sys; sys.argv[0] = 'convert_hf_to_gguf'; runpy.run_module(sys.argv[0], run_name='__main__')"
+CONVERT = "import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('convert_hf_to_gguf', run_name='__main__')"
 
 
 def export_gguf(made: Made, out: Path, request: Request) -> dict[str, Any]:
     """Convert the model in the type it is stored in, and compare what llama.cpp predicts."""
     version_of("convert-hf-to-gguf", request.python, extra=INSTALL)
     llama = version_of("xllamacpp", request.python, extra=INSTALL)
-    dtype = str(load_model(made.folder, dtype="auto", trust_remote_code=made.trust).dtype).removeprefix("torch.")
+    dtype = str(load_model(made.folder, dtype="auto", trust_remote_code=made.trust).dtype).removeprefix(
+        "torch."
+    )
     if dtype not in TYPES:
         raise ExportError(f"{made.folder}: stored as {dtype}; llama.cpp takes {', '.join(TYPES)}")
     with new_folder(out) as unfinished:
@@ -47,7 +49,7 @@ def convert(folder: Path, file: Path, kind: str, python: str) -> None:
     except ExportError as error:
         if UNKNOWN_TOKENIZER in str(error):
             raise ExportError(
-                f"{folder}: llama.cpp does not know this model's tokenizer, so it has no GGUF file; `--to hf` works"
+                f"{folder}: llama.cpp does not know this model's tokenizer: no GGUF file; --to hf works"
             ) from None
         raise
 

@@ -1,4 +1,4 @@
-"""The model card as the Hugging Face Hub reads it: base model, licence, tags, measured results; and the push."""
+"""The model card as the Hugging Face Hub reads it (base model, licence, tags, results), and the push."""
 
 import logging
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from prune.exports.made import Made
 
 log = logging.getLogger("fastpath")
 RELATION = "finetune"
-"""What the hub calls a model with weights of its own from one base: its words are adapter, quantized, merge (of
-several) and finetune (huggingface.co/docs/hub/model-cards, "Specifying a base model"); there is none for pruned."""
+"""What the hub calls a model with weights of its own from one base. Its words are adapter, quantized, merge,
+finetune (huggingface.co/docs/hub/model-cards, "Specifying a base model"): there is none for pruned."""
 CARRIED = ("license", "license_name", "license_link", "language")
 SUITES = ("simple", "complex", "knowledge")
 
@@ -61,7 +61,7 @@ def carried_over(made: Made, base: Path) -> dict[str, Any]:
 
 
 def measured(made: Made) -> Iterator[EvalResult]:
-    """What the run's evaluation found of exactly these weights, task by task; the intervals stand in the text."""
+    """What the run's evaluation found of exactly these weights, task by task; intervals stand in the text."""
     folder = made.run / "eval"
     if not (folder / "results.json").exists():
         return
@@ -73,7 +73,9 @@ def measured(made: Made) -> Iterator[EvalResult]:
             for task, facts in variant.get(suite, {}).get("tasks", {}).items():
                 yield _result(f"{task} ({suite} suite, {facts['num_items']} items)", task, facts)
             for kind, facts in variant.get(suite, {}).get("means", {}).items():
-                name = f"{suite} suite, mean of {facts['num_tasks']} tasks ({kind}, {facts['num_items']} items)"
+                name = (
+                    f"{suite} suite, mean of {facts['num_tasks']} tasks ({kind}, {facts['num_items']} items)"
+                )
                 yield _result(name, f"{suite}_{kind}_mean", facts)
 
 

@@ -51,7 +51,9 @@ def read_made(run: Path, stage: str | None = None) -> Made:
     done = [name for name in stages if is_done(run / name)]
     if not done:
         what = "has not finished" if run.is_dir() else "no such run;"
-        raise RunError(f"{run}: {what} `python -m {stages[-1]} --config ...` makes the model that is exported")
+        raise RunError(
+            f"{run}: {what} `python -m {stages[-1]} --config ...` makes the model that is exported"
+        )
     folder = run / done[0]
     path = folder / "config.yaml"
     try:

@@ -19,10 +19,12 @@ INSTALL = "pip install -c constraints.txt -e '.[mergekit]'"
 def export_mergekit(made: Made, out: Path, request: Request) -> dict[str, Any]:
     """Write mergekit.yaml; where mergekit runs it, the model it makes must be the run's, byte for byte."""
     if made.stage != "prune":
-        raise ExportError("mergekit cuts and does not train: `--model prune` gives the cut before distillation")
+        raise ExportError(
+            "mergekit cuts and does not train: `--model prune` gives the cut before distillation"
+        )
     if made.plan.repair is not None and made.plan.repair.applied:
         raise ExportError(
-            f"mergekit gives the bare cut, and this model was repaired ({made.plan.repair.method}): --to hf works"
+            f"mergekit gives the bare cut, this model was repaired ({made.plan.repair.method}): --to hf works"
         )
     loaded_by = version_of("mergekit", request.python, extra=INSTALL)
     with new_folder(out) as unfinished:

@@ -21,7 +21,8 @@ def export_openvino(made: Made, out: Path, request: Request) -> dict[str, Any]:
         trust = ["--trust-remote-code"] if made.trust else []
         run_python(
             request.python,
-            ["-m", "optimum.commands.optimum_cli", "export", "openvino", "--model", str(made.folder.resolve()),
+            ["-m", "optimum.commands.optimum_cli", "export", "openvino",
+             "--model", str(made.folder.resolve()),
              "--task", "text-generation-with-past", "--weight-format", "fp32", *trust, str(unfinished)],
             what="optimum-cli export openvino",
         )  # fmt: skip

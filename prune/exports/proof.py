@@ -1,4 +1,4 @@
-"""The proof of an export: the target's own code, in a process without fastpath, predicts what the model does."""
+"""The proof of an export: the target's own code, in a process without fastpath, predicts as the model."""
 
 # T tokens, V vocabulary
 
@@ -25,7 +25,7 @@ TEXTS = (
 )
 MOST_TOKENS = 64
 SHARE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 5e-2}
-"""Allowed difference, as a share of the largest log-probability, by the type of the weights that were written."""
+"""Allowed difference, as a share of the largest log-probability, by the type of the written weights."""
 WAIT_SECONDS = 3600
 
 
@@ -52,7 +52,10 @@ class Proof:
 @torch.no_grad()
 def write_reference(made: Made, path: Path) -> None:
     """What the model predicts for a few prompts, in float32, as check.py reads it."""
-    model, tokenizer = made.load(dtype=torch.float32), load_tokenizer(made.folder, trust_remote_code=made.trust)
+    model, tokenizer = (
+        made.load(dtype=torch.float32),
+        load_tokenizer(made.folder, trust_remote_code=made.trust),
+    )
     tensors = {}
     for number, text in enumerate(TEXTS):
         ids_T = torch.tensor(tokenizer(text)["input_ids"][:MOST_TOKENS])
@@ -62,8 +65,10 @@ def write_reference(made: Made, path: Path) -> None:
 
 
 def prove(target: str, model: Path, reference: Path, *, dtype: str, loaded_by: str, python: str) -> Proof:
-    """Have the target load `model`, and compare. Raises ExportError if it fails or predicts something else."""
-    said = run_python(python, [str(CHECK), target, str(model), str(reference)], what=f"{loaded_by} on {model}")
+    """Have the target load `model`, and compare. Raises ExportError if it fails or predicts otherwise."""
+    said = run_python(
+        python, [str(CHECK), target, str(model), str(reference)], what=f"{loaded_by} on {model}"
+    )
     facts = json.loads(said.strip().splitlines()[-1])
     worst = facts["largest_difference"]
     allowed = SHARE[dtype] * facts["largest"]
@@ -100,7 +105,7 @@ def run_program(command: list[str], *, what: str) -> str:
 
 
 def version_of(package: str, python: str, *, extra: str) -> str:
-    """"PACKAGE VERSION" in the environment of `python`. Raises ExportError saying how to install it."""
+    """ "PACKAGE VERSION" in the environment of `python`. Raises ExportError saying how to install it."""
     code = (
         "from importlib import metadata\n"
         f"try: print(metadata.version({package!r}))\n"

@@ -1,4 +1,4 @@
-"""Which few blocks make a draft model: candidates of 10 to 25 % of the depth, judged by what they guess right."""
+"""Which few blocks make a draft model: plans of 10 to 25 % of the depth, judged by what they guess right."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from prune.choose import CHOOSERS
 from prune.frontier import block_sizes
 
 LEAST, MOST = 0.10, 0.25
-"""Of the depth. A draft of half the depth costs half: it cannot pay (closed form in fastpath/speculative.py)."""
+"""Of the depth: a draft of half the depth costs half, and hardly pays (fastpath/speculative.py)."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ def shallow_plans(depth: int, scores: Scores | None) -> dict[tuple[int, ...], st
     `early`: the first blocks and the last one (LayerSkip, arXiv 2404.16710, exits early); `even`: equally
     spaced.
     """
-    sizes = [size for size in range(max(2, math.ceil(LEAST * depth)), max(2, int(MOST * depth)) + 1) if size < depth]
+    sizes = [
+        size
+        for size in range(max(2, math.ceil(LEAST * depth)), max(2, int(MOST * depth)) + 1)
+        if size < depth
+    ]
     if not sizes:
         raise ExportError(f"{depth} blocks are too few for a draft: its cost would be near the model's own")
     plans: dict[tuple[int, ...], str] = {}
@@ -44,7 +48,9 @@ def shallow_plans(depth: int, scores: Scores | None) -> dict[tuple[int, ...], st
         for name in CHOOSERS if scores else ():
             assert scores is not None
             dropped = CHOOSERS[name](scores, depth - size, ()).drop
-            plans.setdefault(tuple(i for i in range(depth) if i not in dropped), f"{scores.criterion}, {name}")
+            plans.setdefault(
+                tuple(i for i in range(depth) if i not in dropped), f"{scores.criterion}, {name}"
+            )
     return plans
 
 

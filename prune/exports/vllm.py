@@ -1,4 +1,4 @@
-"""Target vllm: nothing to convert; how to serve the folder, and a script that compares where vLLM is installed."""
+"""Target vllm: nothing to convert; how to serve the folder, and a script that compares it there."""
 
 import shlex
 import shutil
@@ -11,7 +11,9 @@ from prune.exports.made import Made
 from prune.exports.proof import CHECK, prove, version_of, write_reference
 from prune.exports.request import Request
 
-INSTALL = "pip install vllm in an environment of its own (it pins torch and transformers), and name it by --python"
+INSTALL = (
+    "pip install vllm in an environment of its own (it pins torch and transformers), and name it by --python"
+)
 
 
 def export_vllm(made: Made, out: Path, request: Request) -> dict[str, Any]:
@@ -21,7 +23,9 @@ def export_vllm(made: Made, out: Path, request: Request) -> dict[str, Any]:
         shutil.copyfile(CHECK, unfinished / "compare.py")
         write_reference(made, unfinished / "reference.safetensors")
         compare = f"python compare.py vllm {shlex.quote(str(made.folder.resolve()))} reference.safetensors"
-        write_text(unfinished / "serve.sh", f"#!/bin/sh\n# To compare first, in this folder: {compare}\n{serve}\n")
+        write_text(
+            unfinished / "serve.sh", f"#!/bin/sh\n# To compare first, in this folder: {compare}\n{serve}\n"
+        )
         try:
             loaded_by = version_of("vllm", request.python, extra=INSTALL)
         except ExportError as missing:
