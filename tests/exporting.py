@@ -29,11 +29,12 @@ def write_base(folder: Path, tokenizer=None, **changes) -> Path:
     return folder
 
 
-def write_pruned(folder: Path, base: Path, **prune) -> Path:
-    """A run folder with the stage prune done: 2 of 6 blocks dropped."""
+def write_pruned(folder: Path, base: Path, *, sections: dict | None = None, **prune) -> Path:
+    """A run folder with the stage prune done: 2 blocks dropped."""
     recipe = write_recipe(
-        folder / "r.yaml", model=base, out=folder / "run", prune={"criterion": "cosine", **prune}
-    )
+        folder / "r.yaml", model=base, out=folder / "run", prune={"criterion": "cosine", **prune},
+        **(sections or {}),
+    )  # fmt: skip
     assert run_stage("prune", recipe) == 0
     return folder / "run"
 

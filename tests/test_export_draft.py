@@ -1,12 +1,14 @@
-"""`--to draft`: a shallow model that guesses, the original's output unchanged; off where it would not pay."""
+"""`--to draft`: a shallow model that guesses, the output the original's; off where it would not pay."""
 
 import json
 
 import pytest
 from exporting import export_of, facts_of, write_base, write_pruned
+from tiny import run_stage
 from transformers import AutoModelForCausalLM
 
 from fastpath.errors import ExportError
+from fastpath.models import Lineage
 from fastpath.plan import read_plan, read_scores
 from fastpath.speculative import choose_tokens
 from prune.exports import draft
@@ -66,3 +68,19 @@ def test_guesses_are_written_where_assisted_generation_reads_them(run, tmp_path)
     config = json.loads((tmp_path / "generation_config.json").read_text())
     assert config["num_assistant_tokens"] == 3 and config["num_assistant_tokens_schedule"] == "constant"
     assert config["assistant_confidence_threshold"] == 0.0
+
+
+def test_draft_of_a_distilled_run_is_distilled_as_it_was(tmp_path, monkeypatch, capsys):
+    settings = {
+        "steps": 2, "batch_rows": 2, "micro_rows": 2, "max_tokens": 512, "items_per_task": 4, "mode": "full",
+        "checkpoint_steps": 2, "log_steps": 1, "warmup_steps": 0, "tasks": ["doc_type"],
+    }  # fmt: skip
+    base = write_base(tmp_path / "model", depth=10)
+    run = write_pruned(tmp_path, base, sections={"distill": settings})
+    assert run_stage("distill", tmp_path / "r.yaml") == 0
+    monkeypatch.setattr(draft, "run_program", lambda command, what: run_stage("distill", command[-1]))
+    assert export_of("--run", run, "--to", "draft") == 0
+    facts = facts_of(capsys)
+    assert facts["model"] == "distill" and facts["draft"] == str(run / "export/draft/distill/model")
+    assert facts["proof"]["identical"] == 4
+    assert Lineage.read(run / "export/draft/distill/model").distillation["steps"] == 2

@@ -6,6 +6,8 @@ import pytest
 import torch
 from tiny import tiny_llama
 
+from benchmarks.speculative import acceptance_of, compared
+from fastpath.blocks import keep_blocks
 from fastpath.drafting import acceptance, continuations, greedy, step_seconds, verify_costs
 from fastpath.speculative import choose_tokens, expected_tokens, predicted_speedup
 
@@ -55,8 +57,6 @@ def test_a_model_accepts_itself_and_a_smaller_one_as_often_as_counted(model):
     texts = continuations(model, [[5, 6, 7], [9, 8]], new_tokens=12)
     assert acceptance(model, texts) == 1.0
     drop = (1, 3)
-    from fastpath.blocks import keep_blocks
-
     small = keep_blocks(model, (0, 2, 4, 5))
     right = total = 0
     for text in texts:
@@ -78,3 +78,16 @@ def test_steps_are_timed_at_every_length_and_leave_the_cache_as_it_was(model):
     seconds = step_seconds(model, context=16, tokens=[1, 3])
     assert set(seconds) == {1, 3} and min(seconds.values()) > 0
     assert verify_costs(seconds) == {2: seconds[3] / seconds[1]}
+
+
+def test_benchmark_measures_both_ways_and_the_output_is_the_same(model):
+    facts = compared(model, tiny_llama(depth=2, seed=3), [[5, 6, 7], [9, 8], [4, 4]], new_tokens=8)
+    assert facts["identical"] is True and facts["identical_prompts"] == 3
+    assert {"identical", "acceptance", "speedup", "predicted_speedup"} <= facts.keys()
+    assert 0 <= facts["acceptance"] <= 1 and facts["speedup"] > 0
+    assert acceptance_of([(4, 4), (4, 1), (4, 0)]) == 5 / 7  # two rounds ended with a guess that fell
+
+
+def test_a_model_that_drafts_for_itself_is_always_right(model):
+    same = tiny_llama()
+    assert compared(model, same, [[5, 6, 7], [9, 8]], new_tokens=8)["acceptance"] == 1.0

@@ -1,17 +1,20 @@
 """Target gguf: a file for llama.cpp, written by its own converter and read by its own code."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from fastpath.errors import ExportError
-from fastpath.models import load_model
 from fastpath.runs import new_folder, write_text
 from prune.exports.made import Made
 from prune.exports.proof import prove, run_python, version_of, write_reference
 from prune.exports.request import Request
 
 INSTALL = "pip install -c constraints.txt -e '.[gguf]'"
-TYPES = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+TYPES = {"F32": ("f32", "float32"), "F16": ("f16", "float16"), "BF16": ("bf16", "bfloat16")}
+"""What safetensors calls a type -> what llama.cpp does, and torch."""
 UNKNOWN_TOKENIZER = "pre-tokenizer was not recognized"
 CONVERT = "import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('convert_hf_to_gguf', run_name='__main__')"
 
@@ -20,25 +23,33 @@ def export_gguf(made: Made, out: Path, request: Request) -> dict[str, Any]:
     """Convert the model in the type it is stored in, and compare what llama.cpp predicts."""
     version_of("convert-hf-to-gguf", request.python, extra=INSTALL)
     llama = version_of("xllamacpp", request.python, extra=INSTALL)
-    dtype = str(load_model(made.folder, dtype="auto", trust_remote_code=made.trust).dtype).removeprefix(
-        "torch."
-    )
-    if dtype not in TYPES:
-        raise ExportError(f"{made.folder}: stored as {dtype}; llama.cpp takes {', '.join(TYPES)}")
+    kind, dtype = stored_type(made.folder)
     with new_folder(out) as unfinished:
-        file = unfinished / f"model-{TYPES[dtype]}.gguf"
-        convert(made.folder, file, TYPES[dtype], request.python)
+        file = unfinished / f"model-{kind}.gguf"
+        convert(made.folder, file, kind, request.python)
         reference = unfinished.with_name(".reference.safetensors")
         try:
             write_reference(made, reference)
             proof = prove("gguf", file, reference, dtype=dtype, loaded_by=llama, python=request.python)
         finally:
             reference.unlink(missing_ok=True)
-        lines = quantize_lines(made, file.name, TYPES[dtype])
+        lines = quantize_lines(made, file.name, kind)
         write_text(unfinished / "README.md", "\n".join(["```", *lines, "```", ""]))
     for line in lines:
         print(line)
     return {"file": str(out / file.name), "proof": proof.facts, "llama_quantize": lines[-1]}
+
+
+def stored_type(folder: Path) -> tuple[str, str]:
+    """What llama.cpp and torch call the type that most tensors of a folder are stored in. ExportError."""
+    found: Counter[str] = Counter()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            found.update(tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
+    ((most, _),) = found.most_common(1)
+    if most not in TYPES:
+        raise ExportError(f"{folder}: stored as {most}; llama.cpp takes {', '.join(TYPES)}")
+    return TYPES[most]
 
 
 def convert(folder: Path, file: Path, kind: str, python: str) -> None:
