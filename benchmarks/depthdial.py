@@ -23,7 +23,7 @@ from fastpath.plots import cost_figure, svg_text
 from fastpath.recipe_file import load_recipe
 from fastpath.runs import write_text
 from fastpath.sources import locate
-from prune.score import score_blocks
+from prune.scoring import score_blocks
 from prune.show import score_lines, score_table
 
 RECIPE = Path(__file__).parents[1] / "configs/depthdial.yaml"

@@ -49,7 +49,7 @@ from prune.choose import CHOOSERS
 from prune.columns import Measured, depth_columns, halvings_of
 from prune.criteria import CRITERIA, spans
 from prune.frontier import SEARCHES, search
-from prune.score import score_blocks
+from prune.scoring import score_blocks
 
 SHIPPED = PruneConfig(drop=1)
 DEFAULT = f"{SHIPPED.criterion}_{SHIPPED.chooser}"

@@ -23,6 +23,10 @@ class SurgeryError(UserError):
     """This model cannot be cut; the message says why and what would work."""
 
 
+class ExportError(UserError):
+    """An export's target is not installed, refused the model, or computes something else from it."""
+
+
 class TaskError(UserError):
     """Some tasks of an evaluation failed; the others are done and kept."""
 

@@ -113,13 +113,16 @@ def _downloaded(name: str, revision: str, trust_remote_code: bool) -> Source:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    # Only what is loaded: top-level safetensors, configs and tokenizer files, code only where it was allowed.
+    # Only what is loaded: top-level safetensors, configs and tokenizer files, code only where it was allowed;
+    # and under which licence, for what is made of it.
     allow = [
         "*.safetensors",
         "*.json",
         "*.model",
         "*.txt",
         "*.jinja",
+        "README.md",
+        "LICENSE*",
         *(["*.py"] if trust_remote_code else []),
     ]
     nested = [f"*/{pattern}" for pattern in allow if pattern != "*.jinja"]  # copies in other formats

@@ -25,11 +25,11 @@ from fastpath.runs import finish, is_done, stage_folder, step, write_json, write
 from fastpath.sources import locate
 from fastpath.team import Team
 from prune.choose import EDITED, how_many, most_dropped, pick, plan_of
-from prune.export import export_model, seen_items
 from prune.frontier import block_sizes, make_frontier
 from prune.mergekit import given_plan, mergekit_yaml
 from prune.repair import check_repair
-from prune.score import score_blocks
+from prune.save import export_model, seen_items
+from prune.scoring import score_blocks
 from prune.speed import fewest_for
 
 log = logging.getLogger("fastpath")

@@ -19,7 +19,7 @@ from fastpath.config import Recipe
 from fastpath.config_serve import ServeConfig, TierName
 from fastpath.errors import ConfigError
 from fastpath.recipe_file import load_recipe
-from fastpath.runs import write_text
+from fastpath.runs import read_json, write_text
 from serve.tiers import model_of
 
 FIRST_PORT = 8001
@@ -48,10 +48,11 @@ class Deployment:
         return "-".join(self.tiers)
 
 
-def deployments(recipe: Recipe, config: ServeConfig, *, shared: bool, draft: bool) -> list[Deployment]:
+def deployments(recipe: Recipe, config: ServeConfig, *, shared: bool, draft: str) -> list[Deployment]:
     """The engines: fast alone; standard and deep in one if `shared`. Raises ConfigError.
 
-    `draft`: the fast model guesses tokens for the others, which check them (speculative decoding).
+    `draft`: a model that guesses tokens for standard and deep, which check them (speculative decoding):
+    "fast" is that tier's own, "" none.
     """
     served = config.served()
     models = {name: gpu_model(name, tier.model, recipe) for name, tier in served.items()}
@@ -59,8 +60,9 @@ def deployments(recipe: Recipe, config: ServeConfig, *, shared: bool, draft: boo
     for name in served:
         apart = name if name == "fast" or not shared else ""
         groups.setdefault((models[name], apart), []).append(name)
-    if draft and "fast" not in served:
+    if draft == "fast" and "fast" not in served:
         raise ConfigError("--draft: the draft model is that of the tier fast, which is not served")
+    drafting = {} if not draft else speculative(models["fast"] if draft == "fast" else draft)
     made = []
     for port, ((model, _), names) in enumerate(groups.items(), FIRST_PORT):
         tiers = [served[name] for name in names]
@@ -71,11 +73,18 @@ def deployments(recipe: Recipe, config: ServeConfig, *, shared: bool, draft: boo
             "enable_prefix_caching": config.prefix_cache,
             "scheduling_policy": "priority" if len(names) > 1 else "fcfs",
         }
-        if draft and "fast" not in names:
-            guess = {"method": "draft_model", "num_speculative_tokens": SPECULATIVE_TOKENS}
-            settings["speculative_config"] = {"model": models["fast"], **guess}
+        if drafting and "fast" not in names:
+            settings["speculative_config"] = drafting
         made.append(Deployment(tuple(names), model, port, settings, sum(tier.queue for tier in tiers)))
     return made
+
+
+def speculative(draft: str) -> dict[str, Any]:
+    """vLLM's speculative-config; k is what `prune.export --to draft` wrote beside the draft, if it did."""
+    path = Path(draft) / "generation_config.json"
+    said = read_json(path) if path.is_file() else {}
+    tokens = said.get("num_assistant_tokens") or SPECULATIVE_TOKENS
+    return {"model": draft, "method": "draft_model", "num_speculative_tokens": tokens}
 
 
 def gpu_model(tier: str, asked: str, recipe: Recipe) -> str:
@@ -185,7 +194,7 @@ def gateway_recipe(recipe: Recipe, config: ServeConfig, engines: list[Deployment
     return yaml.safe_dump(data, sort_keys=False)
 
 
-def launch(recipe: Recipe, target: str, *, draft: bool) -> Path:
+def launch(recipe: Recipe, target: str, *, draft: str) -> Path:
     """Write the files; the folder. Raises ConfigError."""
     config = recipe.serve or ServeConfig()
     engines = deployments(recipe, config, shared=target != "ray", draft=draft)
@@ -204,13 +213,20 @@ def main() -> int:
     )
     parser.add_argument("--config", required=True, help="recipe file")
     parser.add_argument("--target", required=True, choices=sorted(TARGETS))
-    parser.add_argument("--draft", action="store_true", help="the fast model drafts for the others")
+    drafts = parser.add_mutually_exclusive_group()
+    drafts.add_argument("--draft", action="store_true", help="the fast model drafts for the others")
+    drafts.add_argument(
+        "--draft-model", default="", help="folder of one: `python -m prune.export --to draft`"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     arguments = parser.parse_intermixed_args()
 
     def work() -> None:
         recipe = load_recipe(arguments.config, arguments.overrides)
-        folder = launch(recipe, arguments.target, draft=arguments.draft)
+        if arguments.draft_model and not Path(arguments.draft_model).is_dir():
+            raise ConfigError(f"--draft-model {arguments.draft_model}: no such folder")
+        given = str(Path(arguments.draft_model).resolve()) if arguments.draft_model else ""
+        folder = launch(recipe, arguments.target, draft="fast" if arguments.draft else given)
         print(f"engines: {START[arguments.target].format(folder)}")
         print(f"gateway: python -m serve --config {folder}/serve.yaml")
         print(json.dumps({"stage": "serve.launch", "path": str(folder)}))

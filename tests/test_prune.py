@@ -254,7 +254,7 @@ def test_killed_ten_times_it_ends_with_the_same_plan_and_the_same_bytes(base, tm
 
 def test_model_whose_cache_computes_something_else_is_refused():
     from fastpath.errors import SurgeryError
-    from prune.export import check_cached
+    from prune.save import check_cached
 
     check_cached(tiny_llama(), model := tiny_llama())
     for layer in model.model.layers[3:]:

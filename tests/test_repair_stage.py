@@ -90,7 +90,7 @@ def test_what_is_saved_is_what_was_judged_also_in_bfloat16(tmp_path, monkeypatch
 
 
 def test_export_that_does_not_read_back_is_refused(tmp_path):
-    from prune.export import check_read_back
+    from prune.save import check_read_back
 
     judged_model, other = tiny_llama(), tiny_llama(seed=1)
     with pytest.raises(SurgeryError, match="does not read back as it was judged"):

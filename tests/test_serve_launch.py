@@ -46,6 +46,21 @@ def test_vllm_gets_an_engine_for_fast_and_one_for_the_others_in_order_of_tier(mo
     assert "--speculative-config" not in fast
 
 
+def test_exported_draft_guesses_for_standard_as_often_as_was_measured_to_pay(monkeypatch, tmp_path, capsys):
+    draft = tmp_path / "draft"
+    draft.mkdir()
+    (draft / "generation_config.json").write_text('{"num_assistant_tokens": 6}')
+    code, folder = written(monkeypatch, tmp_path, "vllm", "--draft-model", str(draft))
+    assert code == 0
+    lines = (folder / "engines.sh").read_text().splitlines()
+    fast, full = (shlex.split(line[:-2]) for line in lines if line.endswith(" &"))
+    config = json.loads(full[full.index("--speculative-config") + 1])
+    assert config == {"method": "draft_model", "model": str(draft), "num_speculative_tokens": 6}
+    assert "--speculative-config" not in fast
+    assert written(monkeypatch, tmp_path, "vllm", "--draft-model", "/none")[0] == 2
+    assert "--draft-model /none: no such folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("target", sorted(launch.TARGETS))
 def test_the_gateways_recipe_is_valid_and_names_every_engine(monkeypatch, tmp_path, target):
     code, folder = written(monkeypatch, tmp_path, target)

@@ -1,0 +1,182 @@
+"""Speculative decoding with a pruned draft: is the output standard's own, and is it faster, as predicted?
+
+python benchmarks/speculative.py [--run runs/NAME] [--prompts 50] [--new-tokens 48]
+
+The draft is `python -m prune.export --run RUN --to draft`, which is run first where it has not been; without
+--run, that of a quick cut of embedded:smollm2-135m-instruct in runs/speculative. Transformers' assisted
+generation and plain greedy decoding answer the same prompts in turn, in float32, one at a time. k is what
+pays best by prediction, and 1 where nothing pays: what is then measured is the loss that `off` avoids.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.generation.candidate_generator import AssistedCandidateGenerator
+
+from fastpath.cli import guarded
+from fastpath.drafting import chat_ids, checked_lengths, greedy, step_seconds, verify_costs
+from fastpath.items.catalog import generate
+from fastpath.models import load_model, load_tokenizer
+from fastpath.runs import is_done, read_json, write_text
+from fastpath.speculative import choose_tokens, predicted_speedup
+from prune.exports.made import read_made
+
+TASKS = ("doc_type", "date_pick", "routing", "field_lookup", "worked")
+CONTEXT = 128
+RECIPE = """\
+out: runs/speculative
+model: {name: "embedded:smollm2-135m-instruct", dtype: float32}
+prune: {drop: 3, criterion: cosine, chooser: lowest, items_per_task: 4, items_per_level: 2}
+"""
+
+
+def main() -> int:
+    """Measure and print; the last line is JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--run", type=Path, help="run folder; default: runs/speculative, made where it is missing"
+    )
+    parser.add_argument("--prompts", type=int, default=50)
+    parser.add_argument("--new-tokens", type=int, default=48)
+    arguments = parser.parse_args()
+
+    def work() -> None:
+        run = arguments.run or quick_run()
+        folder = draft_of(run)
+        made = read_made(run)
+        base = made.base().folder
+        model, draft = (load_model(path, dtype=torch.float32) for path in (base, folder))
+        tokenizer = load_tokenizer(base)
+        facts = compared(model, draft, prompts(tokenizer, arguments.prompts), new_tokens=arguments.new_tokens)
+        print_table(facts)
+        print(json.dumps({"draft": str(folder), **facts}))
+
+    return guarded(work)
+
+
+def quick_run() -> Path:
+    """A run of the embedded model, pruned in seconds."""
+    run = Path("runs/speculative")
+    if not is_done(run / "prune"):
+        run.mkdir(parents=True, exist_ok=True)
+        write_text(run / "recipe.yaml", RECIPE)
+        subprocess.run([sys.executable, "-m", "prune", "--config", str(run / "recipe.yaml")], check=True)
+    return run
+
+
+def draft_of(run: Path) -> Path:
+    """The draft model of a run, exported where it has not been."""
+    facts = run / "export/draft/draft.json"
+    if not facts.exists():
+        command = [sys.executable, "-m", "prune.export", "--run", str(run), "--to", "draft"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return Path(read_json(facts)["draft"])
+
+
+def prompts(tokenizer: Any, num: int) -> list[list[int]]:
+    """Chat prompts of the generators, of the split that evaluation uses."""
+    each = -(-num // len(TASKS))
+    items = [item for task in TASKS for item in generate(task, split="evaluation", seed=0, num_items=each)]
+    return [chat_ids(tokenizer, item.prompt) for item in items[:num]]
+
+
+def compared(model: Any, draft: Any, asked: list[list[int]], *, new_tokens: int) -> dict[str, Any]:
+    """Both ways on every prompt, in turn; the prediction from what the draft was accepted and costs."""
+    seconds = step_seconds(model, context=CONTEXT, tokens=checked_lengths())
+    ratio = step_seconds(draft, context=CONTEXT, tokens=[1])[1] / seconds[1]
+    costs = verify_costs(seconds)
+    accepted = measured_acceptance(model, draft, asked[::10], new_tokens=new_tokens)
+    chosen = choose_tokens(accepted, cost_ratio=ratio, verify_costs=costs)
+    tokens = max(1, chosen.tokens)
+    set_tokens(draft, tokens)
+    plain_seconds = assisted_seconds = 0.0
+    identical, num_tokens = 0, 0
+    with matches() as rounds:
+        for number, ids in enumerate(asked):
+            ids_1T = torch.tensor([ids])
+            plain, took = timed(model, ids_1T, new_tokens)
+            assisted, took_assisted = timed(model, ids_1T, new_tokens, assistant_model=draft)
+            identical += plain == assisted
+            if number:  # the first is the warm-up
+                plain_seconds, assisted_seconds = plain_seconds + took, assisted_seconds + took_assisted
+                num_tokens += len(plain) - len(ids)
+    accepted = acceptance_of(rounds)
+    return {
+        "prompts": len(asked), "identical": identical == len(asked), "identical_prompts": identical,
+        "acceptance": accepted, "cost_ratio": ratio, "verify_cost": costs[tokens], "k": tokens,
+        "chosen": chosen.tokens or "off", "speedup": plain_seconds / assisted_seconds,
+        "predicted_speedup": predicted_speedup(
+            accepted, tokens=tokens, cost_ratio=ratio, verify_cost=costs[tokens]
+        ),
+        "tokens_per_second": num_tokens / plain_seconds,
+        "assisted_tokens_per_second": num_tokens / assisted_seconds,
+    }  # fmt: skip
+
+
+def measured_acceptance(model: Any, draft: Any, asked: list[list[int]], *, new_tokens: int) -> float:
+    """Acceptance on a few prompts, to choose k by."""
+    set_tokens(draft, 4)
+    with matches() as rounds:
+        for ids in asked:
+            timed(model, torch.tensor([ids]), new_tokens, assistant_model=draft)
+    return acceptance_of(rounds)
+
+
+def timed(model: Any, ids_1T: torch.Tensor, new_tokens: int, **keys: Any) -> tuple[list[int], float]:
+    """(ids, seconds) of one greedy answer."""
+    begun = time.perf_counter()
+    said = greedy(model, ids_1T, new_tokens=new_tokens, **keys)
+    return said, time.perf_counter() - begun
+
+
+def set_tokens(draft: Any, tokens: int) -> None:
+    """Have the draft guess so many tokens in every round."""
+    config = draft.generation_config
+    config.num_assistant_tokens, config.num_assistant_tokens_schedule = tokens, "constant"
+    config.assistant_confidence_threshold = 0.0
+
+
+@contextmanager
+def matches() -> Iterator[list[tuple[int, int]]]:
+    """Inside the block every round of assisted generation adds (guesses, those that stood) to the list."""
+    rounds: list[tuple[int, int]] = []
+    update = AssistedCandidateGenerator.update_candidate_strategy
+
+    def noted(self: Any, input_ids: Any, scores: Any, num_matches: int) -> None:
+        rounds.append((scores.shape[1] - 1, int(num_matches)))
+        update(self, input_ids, scores, num_matches)
+
+    AssistedCandidateGenerator.update_candidate_strategy = noted  # type: ignore[method-assign]
+    try:
+        yield rounds
+    finally:
+        AssistedCandidateGenerator.update_candidate_strategy = update  # type: ignore[method-assign]
+
+
+def acceptance_of(rounds: list[tuple[int, int]]) -> float:
+    """Maximum likelihood: share of the judged guesses that stood; one that fell ends a round."""
+    stood = sum(kept for _, kept in rounds)
+    fell = sum(kept < guesses for guesses, kept in rounds)
+    return stood / max(1, stood + fell)
+
+
+def print_table(facts: dict[str, Any]) -> None:
+    """What was measured, in words."""
+    costs = f"{facts['cost_ratio']:.2f}, {facts['verify_cost']:.2f} (k = {facts['k']})"
+    print(f"output identical to standard   {facts['identical_prompts']} of {facts['prompts']}")
+    print(f"acceptance                     {facts['acceptance']:.2f}")
+    print(f"cost of a guess, of checking   {costs}")
+    print(f"speedup measured, predicted    {facts['speedup']:.2f}, {facts['predicted_speedup']:.2f}")
+    print(f"chosen k                       {facts['chosen']}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Target gguf: a file for llama.cpp, written by its own converter and read by its own code."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from fastpath.errors import ExportError
+from fastpath.runs import new_folder, write_text
+from prune.exports.made import Made
+from prune.exports.proof import prove, run_python, version_of, write_reference
+from prune.exports.request import Request
+
+INSTALL = "pip install -c constraints.txt -e '.[gguf]'"
+TYPES = {"F32": ("f32", "float32"), "F16": ("f16", "float16"), "BF16": ("bf16", "bfloat16")}
+"""What safetensors calls a type -> what llama.cpp does, and torch."""
+UNKNOWN_TOKENIZER = "pre-tokenizer was not recognized"
+CONVERT = "import runpy, sys; sys.argv[0] = 'x'; runpy.run_module('convert_hf_to_gguf', run_name='__main__')"
+
+
+def export_gguf(made: Made, out: Path, request: Request) -> dict[str, Any]:
+    """Convert the model in the type it is stored in, and compare what llama.cpp predicts."""
+    version_of("convert-hf-to-gguf", request.python, extra=INSTALL)
+    llama = version_of("xllamacpp", request.python, extra=INSTALL)
+    kind, dtype = stored_type(made.folder)
+    with new_folder(out) as unfinished:
+        file = unfinished / f"model-{kind}.gguf"
+        convert(made.folder, file, kind, request.python)
+        reference = unfinished.with_name(".reference.safetensors")
+        try:
+            write_reference(made, reference)
+            proof = prove("gguf", file, reference, dtype=dtype, loaded_by=llama, python=request.python)
+        finally:
+            reference.unlink(missing_ok=True)
+        lines = quantize_lines(made, file.name, kind)
+        write_text(unfinished / "README.md", "\n".join(["```", *lines, "```", ""]))
+    for line in lines:
+        print(line)
+    return {"file": str(out / file.name), "proof": proof.facts, "llama_quantize": lines[-1]}
+
+
+def stored_type(folder: Path) -> tuple[str, str]:
+    """What llama.cpp and torch call the type that most tensors of a folder are stored in. ExportError."""
+    found: Counter[str] = Counter()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            found.update(tensors.get_slice(name).get_dtype() for name in tensors.keys())  # noqa: SIM118
+    ((most, _),) = found.most_common(1)
+    if most not in TYPES:
+        raise ExportError(f"{folder}: stored as {most}; llama.cpp takes {', '.join(TYPES)}")
+    return TYPES[most]
+
+
+def convert(folder: Path, file: Path, kind: str, python: str) -> None:
+    """Run llama.cpp's converter. Raises ExportError in words."""
+    try:
+        arguments = [str(folder), "--outtype", kind, "--outfile", str(file)]
+        run_python(python, ["-c", CONVERT, *arguments], what="llama.cpp's converter")
+    except ExportError as error:
+        if UNKNOWN_TOKENIZER in str(error):
+            raise ExportError(
+                f"{folder}: llama.cpp does not know this model's tokenizer: no GGUF file; --to hf works"
+            ) from None
+        raise
+
+
+def quantize_lines(made: Made, name: str, kind: str) -> list[str]:
+    """Shell lines: a smaller file, and the same cut by llama.cpp itself on a GGUF file of the base."""
+    drop = ",".join(map(str, made.plan.drop))
+    lines = [f"llama-quantize {name} model-Q4_K_M.gguf Q4_K_M   # smaller; not compared"]
+    mended = made.plan.repair is not None and made.plan.repair.applied
+    if made.stage != "prune" or mended:
+        lines.append("# The bare cut, without the training or repair of this model:")
+    return [*lines, f"llama-quantize --prune-layers {drop} BASE-{kind}.gguf model-{kind}.gguf {kind.upper()}"]

@@ -1,0 +1,51 @@
+"""A finished run to export, and `python -m prune.export` in this process."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import byte_tokenizer, run_stage, tiny_llama, write_recipe
+
+from prune import export
+
+CHAT = "{% for turn in messages %}{{ turn['role'] }}: {{ turn['content'] }}\n{% endfor %}"
+CARD = "---\nlicense: other\nlicense_name: tiny-licence\nlicense_link: LICENSE\nlanguage: [en]\n---\n# Tiny\n"
+
+
+def write_base(folder: Path, tokenizer=None, **changes) -> Path:
+    """A tiny base as it lies on the hub: card, licence, chat template, a tokenizer that others wrote."""
+    tiny_llama(**changes).save_pretrained(folder)
+    tokenizer = tokenizer or byte_tokenizer()
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    path.write_text(
+        json.dumps(json.loads(path.read_text()), indent=7) + "\n\n"
+    )  # not as transformers writes it
+    (folder / "README.md").write_text(CARD)
+    (folder / "LICENSE").write_text("Do what you like.\n")
+    return folder
+
+
+def write_pruned(folder: Path, base: Path, *, sections: dict | None = None, **prune) -> Path:
+    """A run folder with the stage prune done: 2 blocks dropped."""
+    recipe = write_recipe(
+        folder / "r.yaml", model=base, out=folder / "run", prune={"criterion": "cosine", **prune},
+        **(sections or {}),
+    )  # fmt: skip
+    assert run_stage("prune", recipe) == 0
+    return folder / "run"
+
+
+def export_of(*arguments: str | Path) -> int:
+    """The command's exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["prune.export", *map(str, arguments)])
+        return export.main()
+
+
+def facts_of(capsys) -> dict:
+    """The last line that was printed, as data."""
+    return json.loads(capsys.readouterr().out.strip().splitlines()[-1])
