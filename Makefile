@@ -34,7 +34,7 @@ notebooks: $(VENV)/dev  ## execute the notebooks from a clean state and keep the
 	PYTHONWARNINGS=ignore $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
 
 docs: $(VENV)/docs  ## the documentation, into site/; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 $(VENV)/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit('fastpath needs Python 3.11 or newer: make PYTHON=python3.12 ...' if sys.version_info < (3, 11) else 0)"
