@@ -9,7 +9,7 @@ OPENVINO := optimum-intel==2.2.0 openvino==2026.4.1
 # A process for each core, a file of tests at a time; their models are too small for more threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
-.PHONY: quickstart test test-all test-exports openvino check schema clean
+.PHONY: quickstart test test-all test-exports openvino check schema notebooks docs clean
 
 quickstart: $(VENV)/base  ## prune, distil and evaluate a real model: configs/quickstart.yaml
 	@echo "prune, distill, eval: about 10 minutes on 2 idle cores"
@@ -48,6 +48,13 @@ check: $(VENV)/dev  ## lint, format and types
 schema: $(VENV)/dev  ## configs/schema.json from the recipe's types
 	$(BIN)/python -c "from fastpath.config import recipe_schema; print(recipe_schema(), end='')" > configs/schema.json
 
+notebooks: $(VENV)/dev  ## execute the notebooks from a clean state and keep their outputs
+	rm -rf runs/notebooks
+	PYTHONWARNINGS=ignore $(BIN)/jupyter nbconvert --log-level WARN --to notebook --execute --inplace notebooks/*.ipynb
+
+docs: $(VENV)/docs  ## the documentation, into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 $(VENV)/base: pyproject.toml constraints.txt
 	@$(PYTHON) -c "import sys; sys.exit('fastpath needs Python 3.11 or newer: make PYTHON=python3.12 ...' if sys.version_info < (3, 11) else 0)"
 	$(PYTHON) -m venv $(VENV)
@@ -60,5 +67,9 @@ $(VENV)/dev: $(VENV)/base
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
+$(VENV)/docs: $(VENV)/base
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-exports .venv-openvino runs
+	rm -rf $(VENV) .venv-exports .venv-openvino runs site

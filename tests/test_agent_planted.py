@@ -5,11 +5,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from agents import compared, planted_rows, planted_run, steps
+from agents import compared
 
 from eval.agent import scores
 from eval.agent.checker import ERRORS
 from eval.agent.compare import ALL_STANDARD
+from eval.agent.planted import planted_rows, planted_run, steps
 from eval.agent.plots import break_even_loss, cost_at
 from eval.agent.records import task_records
 from eval.agent.tables import advice, best_policy, rules_table
