@@ -83,6 +83,8 @@ def test_weights_are_split_as_asked_and_the_same(run, capsys):
     files = sorted(folder.glob("*.safetensors"))
     assert facts["shards"] == len(files) > 1 and facts["proof"]["largest_difference"] == 0.0
     assert (folder / "model.safetensors.index.json").exists()
+    digest = weights_sha256(folder)  # of these files: a lineage that named the others would be wrong
+    assert Lineage.read(folder).weights_sha256 == digest and digest in (folder / "README.md").read_text()
     together = {name: tensor for file in files for name, tensor in load_file(file).items()}
     whole = load_file(run / "prune/model/model.safetensors")
     assert together.keys() == whole.keys() and all(together[k].equal(whole[k]) for k in whole)

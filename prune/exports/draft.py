@@ -120,7 +120,8 @@ def draft_run(made: Made, out: Path, keep: tuple[int, ...]) -> str:
     update = {"out": out, "prune": PruneConfig(plan=str(out / "given.json")), "eval": None, "serve": None}
     recipe: Recipe = made.recipe.model_copy(update=update)
     if recipe.distill is not None:
-        recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"candidates": 1})})
+        fitting = {"candidates": 1, "last_blocks": min(recipe.distill.last_blocks, len(keep))}
+        recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update=fitting)})
     prune_run(recipe.for_stage("prune"))
     if made.stage != "distill":
         return "prune"

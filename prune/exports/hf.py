@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fastpath.errors import ConfigError, ExportError
+from fastpath.models import weights_sha256
 from fastpath.quiet import quiet
 from fastpath.runs import new_folder, write_text
 from prune.exports.hub import hub_card, push
@@ -28,6 +30,10 @@ def export_hf(made: Made, out: Path, request: Request) -> dict[str, Any]:
         copy_model(made, unfinished, request.max_shard_size)
         same = copy_of_base(base, unfinished)
         body = (made.folder / "README.md").read_text(encoding="utf-8")
+        if request.max_shard_size:
+            lineage = replace(made.lineage, weights_sha256=weights_sha256(unfinished))
+            lineage.write(unfinished)
+            body = body.replace(made.lineage.weights_sha256, lineage.weights_sha256)
         write_text(unfinished / "README.md", hub_card(made, base, body))
         reference = unfinished.with_name(".reference.safetensors")
         try:

@@ -57,7 +57,7 @@ def compared(ours: Path, theirs: Path) -> int:
 
 def stored_tensors(folder: Path) -> dict[str, Path]:
     """Name of every tensor in a folder -> the file that holds it."""
-    found = {}
+    found: dict[str, Path] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, "pt") as tensors:
             found |= dict.fromkeys(tensors.keys(), file)
