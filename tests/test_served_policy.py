@@ -3,19 +3,19 @@
 import json
 
 import pytest
-from agents import compared, planted_run
+from agents import compared
 from scripted_tier import NEW_TOKENS, PROMPT_TOKENS, scripted_tier
 from tiny import byte_tokenizer, run_stage, write_recipe, write_tiny
 
 from benchmarks.policy import facts_of, measure, retry_tier
 from benchmarks.policy import main as benchmark
 from benchmarks.policy_client import Setting, answers_paid, message_of, run_tasks
+from eval.agent.planted import planted_run
 from eval.agent.policies import STANDARD, Run, Tier
 from eval.agent.tables import best_policy
 from eval.agent.tasks import generate_tasks
 from eval.route import call_classes, serve_section
 from fastpath.config_costs import AgentConfig, CostsConfig
-from fastpath.config_serve import ServeConfig
 
 TASKS = generate_tasks(split="evaluation", seed=1000, num_tasks=48)
 RATES = {STANDARD: {"misread_constraint": 0.05}, "fast": {"misread_constraint": 0.2}}
@@ -28,11 +28,6 @@ COSTS = {
 }
 DETECTION = {"escalate": 0.5, "cascade": 1.0, "tiered": 0.9}
 NATS = {"escalate": (-2.0, -20.0), "cascade": (-2.0, -2.0), "tiered": (-2.0, -2.0)}
-
-
-NEEDS_POLICY_FILE = pytest.mark.skipif(
-    "policy_file" not in ServeConfig.model_fields, reason="this `serve` reads no policy file"
-)
 
 
 def priced(dollars_per_million_tokens):
@@ -54,9 +49,8 @@ def policy_for(kind, costs):
 
 
 @pytest.mark.slow
-@NEEDS_POLICY_FILE
 @pytest.mark.parametrize("kind", ["escalate", "cascade", "tiered"])
-def test_a_served_policy_is_cheaper_than_either_tier_alone(tmp_path, kind):
+def test_a_served_policy_costs_no_more_than_either_tier_alone(tmp_path, kind):
     """fast is right in 80 %, standard in 95 %, behind a real gateway; tasks that the choice has not seen."""
     prices = {"fast": FAST_PRICE, STANDARD: PRICES[kind]}
     costs = CostsConfig(dollars_per_million_tokens=prices, **COSTS[kind])
@@ -86,7 +80,6 @@ def test_a_served_policy_is_cheaper_than_either_tier_alone(tmp_path, kind):
 
 
 @pytest.mark.slow
-@NEEDS_POLICY_FILE
 def test_one_command_serves_a_run_s_policy(tmp_path, monkeypatch, capsys):
     """Written calls end to end: prune, eval with form: tools, then the benchmark, on a tiny model."""
     folder = write_tiny(tmp_path / "model", max_position_embeddings=8192)
