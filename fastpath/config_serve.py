@@ -127,7 +127,8 @@ class ServeConfig(Section):
     prefix_cache: bool = True
     """Prompts that begin alike share their KV cache."""
     step_seconds: Seconds = 0.1
-    """Length of an engine's step that a long prompt is cut for: how long a request of a higher tier waits."""
+    """Length of an engine's step that a long prompt is cut for: how long a request of a higher tier waits. At
+    least three times what a step costs that computes next to nothing, so that prompts are mostly read."""
     promote_seconds: Seconds = 30.0
     """A waiting prompt counts as one tier higher each time it has waited so long."""
     drain_seconds: Seconds = 60.0

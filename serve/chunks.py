@@ -15,6 +15,9 @@ from scipy.optimize import nnls
 Row = NDArray[np.float64]
 
 LEAST = 16  # tokens; fewer cost as much as these
+WORTH = (
+    3  # a step takes at least so many times what the emptiest step costs: else prompts are mostly overhead
+)
 ALIKE = 4  # steps that are remembered of each size, in powers of two of N and of K
 FADING = 0.85  # weight of a step in that of the next one: other processes come and go
 LANDMARK = 0.05  # weight of an old step of another size: what tells layers from attention
@@ -37,7 +40,7 @@ class StepTimes:
         self._steps[size].append((num_tokens, num_attended, seconds, self._count))
 
     def chunk(self, seconds: float, *, others: int, attended: int) -> float:
-        """Tokens of a prompt that fit beside `others` in a step of so many seconds.
+        """Tokens of a prompt that fit beside `others` in a step of so many seconds, or of WORTH empty ones.
 
         `attended`: tokens that the step's requests have in the cache. At most twice as many as a step had
         before: times are not told from much smaller ones. Infinite if nothing was measured.
@@ -49,7 +52,11 @@ class StepTimes:
             self._costs = _fit(tokens, seen, times, ages=self._count - numbers)
         each, token, pair = self._costs
         linear = token + pair * attended  # a step of N tokens takes each + linear N + pair N^2
-        left = seconds - each
+        # Of steps alike `each` cannot be told: it is at most what the shortest one took.
+        emptiest = min(
+            step[2] for steps in self._steps.values() for step in steps
+        )
+        left = max(seconds, WORTH * min(each, emptiest)) - each
         if left <= 0:
             return LEAST
         if pair > 0:
