@@ -53,9 +53,7 @@ class StepTimes:
         each, token, pair = self._costs
         linear = token + pair * attended  # a step of N tokens takes each + linear N + pair N^2
         # Of steps alike `each` cannot be told: it is at most what the shortest one took.
-        emptiest = min(
-            step[2] for steps in self._steps.values() for step in steps
-        )
+        emptiest = min(step[2] for steps in self._steps.values() for step in steps)
         left = max(seconds, WORTH * min(each, emptiest)) - each
         if left <= 0:
             return LEAST
