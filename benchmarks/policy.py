@@ -28,7 +28,7 @@ from eval.agent.policies import STANDARD, Run, Tier
 from eval.agent.run import tier_of
 from eval.agent.spending import cost_per_success, mean_cost, per_run, saving
 from eval.agent.tables import dollars_words
-from eval.agent.tasks import AgentTask, generate_tasks
+from eval.agent.tasks import DOMAINS, AgentTask, generate_tasks
 from eval.facts import Facts, read_facts
 from eval.route import write_policy
 from fastpath.cli import guarded
@@ -79,6 +79,9 @@ def measure(
 ) -> dict[str, Any]:
     """Facts of the three settings on the same tasks. `tiers`: fast and standard; `recipe`: what is served."""
     done: dict[str, list[tuple[Run | None, int]]] = {}
+    tools = [tool for domain in DOMAINS.values() for tool in domain.tools.values()]
+    known = {"reversible_tools": [tool.name for tool in tools if tool.reversible]}
+    recipe = {**recipe, "serve": {**recipe["serve"], **known}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "policy.yaml"

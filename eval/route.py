@@ -2,8 +2,9 @@
 
 python -m eval.route --run runs/agent           writes runs/agent/eval/policy.yaml
 
-Classes of work come from the run's suites and its agent task; `serve:` is what the stage `serve` takes. The
-policy is the one with the lowest cost of a success at the prices of the run's `costs:`.
+Classes of work come from the run's suites and its agent task; they tell clients what to ask for. `serve`
+itself reads `serve:` and `fast_model`. The policy is the one with the lowest cost of a success at the prices
+of the run's `costs:`, if it is shown to save anything over the standard tier.
 """
 
 import argparse
@@ -14,9 +15,9 @@ from typing import Any
 
 import yaml
 
+from eval.agent.compare import ALL_STANDARD
 from eval.agent.policies import PRIORITY, STANDARD
 from eval.agent.tables import advice, best_policy, dollars_words, percent_words
-from eval.agent.tasks import DOMAINS
 from eval.facts import Facts, read_facts
 from eval.tables import claim_words, interval
 from fastpath.cli import guarded
@@ -32,14 +33,14 @@ def policy_of(facts: Facts) -> dict[str, Any]:
     agent = facts.results.get("agent")
     if not agent:
         raise RunError(f"{facts.folder}: no agent task; add `eval.agent` to the recipe and evaluate again")
-    name = best_policy(agent, without=(PRIORITY,))
+    name = servable(agent)
     row = agent["policies"][name]
     label = row["tier"] if row["tier"] != STANDARD else next(iter(facts.variants))
     kind = "standard" if row["tier"] == STANDARD else row["policy"]
     return {
         "run": facts.name,
         "policy": name,
-        "because": advice(agent),
+        "because": advice(agent, name),
         "fast_tier": label,
         "fast_model": facts.results["models"][label],
         "classes": [*suite_classes(facts, label), *call_classes(agent, label, kind)],
@@ -48,13 +49,26 @@ def policy_of(facts: Facts) -> dict[str, Any]:
     }
 
 
+def servable(agent: Mapping[str, Any]) -> str:
+    """The policy to serve: the cheapest, where it is shown to save anything over all standard.
+
+    Not priority, which is no tier of `serve`; nor escalation by the likelihood of candidates (form: choice),
+    which is on another scale than that of written answers.
+    """
+    without = [name for name, row in agent["policies"].items() if row["tier"] == PRIORITY]
+    if agent["form"] == "choice":
+        without += [name for name, row in agent["policies"].items() if row["policy"] == "escalate"]
+    name = best_policy(agent, without=without)
+    low = agent["policies"][name]["saving"]["low"]
+    return name if low is not None and low > 0 else ALL_STANDARD
+
+
 def serve_section(agent: Mapping[str, Any], label: str, kind: str) -> dict[str, Any]:
     """Keys of fastpath/config_serve.py: what the stage `serve` does under this policy."""
-    tools = [tool for domain in DOMAINS.values() for tool in domain.tools.values()]
     return {
         "default_tier": "standard" if kind == "standard" else "fast",
         "policy": GATED.get(kind, "off"),
-        "reversible_tools": sorted(tool.name for tool in tools if tool.reversible),
+        "reversible_tools": [],  # the operator's to name: the tools of the agent task are simulated
         "escalate_below": escalation(agent, label, kind),
     }
 
@@ -135,7 +149,7 @@ def write_policy(run: Path) -> Path:
     policy = policy_of(read_facts(run / "eval"))
     text = yaml.safe_dump(policy, sort_keys=False, width=100)
     path = run / "eval/policy.yaml"
-    told = f"serve.fast.model={policy['fast_model']} serve.policy_file={path}"
+    told = f"serve.policy_file={path}"
     head = f"# Written by python -m eval.route --run {run}; python -m serve --config RECIPE {told}\n"
     write_text(path, head + text)
     return path

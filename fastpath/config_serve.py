@@ -110,7 +110,7 @@ class ServeConfig(Section):
     then come at once, in the end."""
     policy_file: str | None = None
     """policy.yaml that `python -m eval.route` wrote: its section `serve:` gives default_tier, policy,
-    reversible_tools and escalate_below where the recipe does not say them itself."""
+    reversible_tools and escalate_below, its fast_model that of fast, where the recipe is silent."""
     warm: str | None = None
     """JSON lines of requests (messages, tools or prompt) that are computed when an engine here (none at a
     url) starts: requests that begin alike find them in the KV cache."""

@@ -1,7 +1,8 @@
 """python -m prune.export --run runs/NAME --to hf|gguf|vllm|openvino|mergekit|draft: a run's model, elsewhere.
 
 Every export proves itself: what was written is loaded by the target's own code, in a process without
-fastpath, and compared. It appears only if that succeeds. Without --out it lies in runs/NAME/export/TARGET.
+fastpath, and compared; it appears only if that succeeds (a draft is compared in this process). Without --out
+it lies in runs/NAME/export/TARGET.
 """
 
 import argparse
@@ -47,8 +48,10 @@ def main() -> int:
         for key in ONLY_HF:
             if getattr(arguments, key) and arguments.to != "hf":
                 raise ConfigError(f"--{key.replace('_', '-')}: is for --to hf")
-        made = read_made(arguments.run, arguments.model)
         out = arguments.out or arguments.run / "export" / arguments.to
+        if arguments.out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+            raise ConfigError(f"--out: {out} is there already, and is left as it is; choose a new folder")
+        made = read_made(arguments.run, arguments.model)
         request = Request(arguments.python, arguments.max_shard_size, arguments.push)
         facts = TARGETS[arguments.to](made, out, request)
         head = {"stage": "prune.export", "to": arguments.to, "model": made.stage, "path": str(out)}

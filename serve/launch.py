@@ -223,8 +223,8 @@ def main() -> int:
 
     def work() -> None:
         recipe = load_recipe(arguments.config, arguments.overrides)
-        if arguments.draft_model and not Path(arguments.draft_model).is_dir():
-            raise ConfigError(f"--draft-model {arguments.draft_model}: no such folder")
+        if arguments.draft_model and not (Path(arguments.draft_model) / "config.json").is_file():
+            raise ConfigError(f"--draft-model {arguments.draft_model}: no model there (config.json)")
         given = str(Path(arguments.draft_model).resolve()) if arguments.draft_model else ""
         folder = launch(recipe, arguments.target, draft="fast" if arguments.draft else given)
         print(f"engines: {START[arguments.target].format(folder)}")

@@ -14,6 +14,7 @@ from fastpath.recipe_file import parse_yaml
 def with_policy(config: ServeConfig) -> tuple[ServeConfig, JsonValue]:
     """(the settings with what `policy_file` says and the recipe does not, why it says so).
 
+    That is its section `serve:` and `fast_model`, the model for which it was chosen.
     Raises ConfigError naming what is wrong with the file.
     """
     if config.policy_file is None:
@@ -24,6 +25,9 @@ def with_policy(config: ServeConfig) -> tuple[ServeConfig, JsonValue]:
     if not isinstance(given, dict) or set(given) != set(POLICY_KEYS):
         raise ConfigError(f"{where}: serve: should have the keys {', '.join(POLICY_KEYS)}, and no others")
     own = config.model_dump(mode="json", exclude_unset=True)
+    fast = own.get("fast") or {}
+    if isinstance(data.get("fast_model"), str) and not {"model", "url"} & set(fast):
+        own["fast"] = {**fast, "model": data["fast_model"]}  # the one whose mistakes were counted
     try:
         # Through JSON, as recipes are read: strictly.
         made = ServeConfig.model_validate_json(json.dumps({**given, **own}, default=str), strict=True)

@@ -112,11 +112,11 @@ def is_right(reply: str, answer: str) -> bool:
 
 
 def dollars(side: str, reply: Reply, costs: CostsConfig) -> float:
-    """The price of a reply: of its tokens, or of the machine while it computed."""
+    """The price of a reply: of its tokens if both tiers have one, else of the machine while it computed."""
     prices = costs.dollars_per_million_tokens
-    label = "base" if side == "standard" and side not in prices else side
-    if label in prices:
-        return prices[label] * reply.tokens / 1e6
+    standard = prices.get("standard", prices.get("base"))
+    if standard is not None and "fast" in prices:
+        return (standard if side == "standard" else prices["fast"]) * reply.tokens / 1e6
     return costs.dollars_per_machine_hour * reply.seconds / 3600
 
 

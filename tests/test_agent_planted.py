@@ -157,8 +157,7 @@ def test_what_serve_is_told_has_its_keys_and_words(kind):
     assert told["default_tier"] == ("standard" if kind == "standard" else "fast")
     assert told["policy"] == ("gate" if kind == "tiered" else "off")
     assert told["escalate_below"] == (-0.3123 if kind == "escalate" else None)
-    assert {"find_order", "read_event"} <= set(told["reversible_tools"])
-    assert not {"refund", "invite"} & set(told["reversible_tools"])
+    assert told["reversible_tools"] == []  # simulated ones: a real tool of the same name may do anything
 
 
 @pytest.mark.parametrize("fast", [0.03, 0.3])
@@ -168,7 +167,7 @@ def test_the_chosen_policy_is_no_worse_than_either_tier_alone_on_held_out_tasks(
     rates = {"base": {"misread_constraint": 0.02}, "fast": {"misread_constraint": fast}}
     costs = {"dollars_per_wrong_commit": loss, "dollars_per_million_tokens": {"base": 500.0, "fast": 100.0}}
     chosen = best_policy(
-        compared(planted_run(rates, num_tasks=64), costs=CostsConfig(**costs)), without=("priority",)
+        compared(planted_run(rates, num_tasks=64), costs=CostsConfig(**costs)), without=("all priority",)
     )
     held_out = compared(planted_run(rates, num_tasks=64, seed=8), costs=CostsConfig(**costs))
     better = min(held_out["cost_per_success"][name] for name in ("all standard", "all fast"))

@@ -10,7 +10,7 @@ from tiny import run_stage, write_recipe, write_tiny
 from eval import route
 from eval.agent import run as runner
 from eval.agent.checker import ERRORS
-from eval.agent.tables import advice, best_policy, policy_table, reliability_table, rules_table
+from eval.agent.tables import advice, policy_table, reliability_table, rules_table
 
 AGENT = {"tasks": 8, "calibration_tasks": 4, "trials": 3}
 OUTSIDE = {
@@ -99,9 +99,24 @@ def test_route_writes_a_policy_with_the_numbers_behind_it(finished, monkeypatch,
     assert route.main() == 0
     policy = yaml.safe_load((run / "eval/policy.yaml").read_text())
     agent = json.loads((run / "eval/results.json").read_text())["agent"]
-    assert policy["policy"] == best_policy(agent, without=("priority",))
+    assert policy["policy"] == route.servable(agent)
     assert all(row["tier"] in ("fast", "standard") and row["because"] for row in policy["classes"])
     assert set(policy["serve"]) == {"default_tier", "policy", "reversible_tools", "escalate_below"}
     monkeypatch.setattr("sys.argv", ["eval.route", "--run", str(run / "nowhere")])
     assert route.main() == 2
     assert "no such run" in capsys.readouterr().err
+
+
+def test_route_serves_standard_unless_another_policy_is_shown_to_save():
+    def agent(form, **rows):
+        made = {"all standard": row("base", "all", 5.0, None), **rows}
+        return {"form": form, "policies": made}
+
+    def row(tier, policy, value, low):
+        return {"tier": tier, "policy": policy, "cost_per_success": {"value": value}, "saving": {"low": low}}
+
+    sure = row("fast", "escalate", 1.0, 0.5)
+    assert route.servable(agent("tools", unsure=sure)) == "unsure"
+    assert route.servable(agent("choice", unsure=sure)) == "all standard"  # another scale than serve's
+    assert route.servable(agent("tools", fast=row("fast", "all", 1.0, -0.1))) == "all standard"
+    assert route.servable(agent("tools", all_priority=row("priority", "all", 1.0, 0.5))) == "all standard"

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastpath.models import Lineage, weights_sha256
+from prune.export import main
 from prune.exports import hf, hub
 from prune.exports.proof import Proof
 
@@ -196,3 +197,15 @@ def test_what_cannot_be_exported_is_one_line(run, capsys, arguments, message):
 def test_run_that_is_not_there_is_one_line(tmp_path, capsys):
     assert export_of("--run", tmp_path / "none", "--to", "hf") == 2
     assert "no such run" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_there_is_never_replaced(tmp_path, monkeypatch, capsys):
+    """--out ~/models would have taken everything in it away."""
+    precious = tmp_path / "models"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("precious")
+    given = ["prune.export", "--run", str(tmp_path / "run"), "--to", "hf", "--out", str(precious)]
+    monkeypatch.setattr("sys.argv", given)
+    assert main() == 2
+    assert "--out" in capsys.readouterr().err
+    assert (precious / "thesis.txt").read_text() == "precious"

@@ -177,8 +177,9 @@ def test_sampling_follows_each_requests_own_temperature_and_top_p(folder):
     assert len(hot) > 1
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(10.0, 512), (1e-9, chunks.LEAST)])
-def test_the_time_of_steps_sets_the_chunk_within_bounds(folder, seconds, most):
+@pytest.mark.parametrize(("seconds", "most", "worth"), [(10.0, 512, 3), (1e-9, chunks.LEAST, 0)])
+def test_the_time_of_steps_sets_the_chunk_within_bounds(folder, monkeypatch, seconds, most, worth):
+    monkeypatch.setattr(chunks, "WORTH", worth)  # 0: no length but the one that is set
     steps = []
 
     async def play(model):

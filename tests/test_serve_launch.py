@@ -49,6 +49,7 @@ def test_vllm_gets_an_engine_for_fast_and_one_for_the_others_in_order_of_tier(mo
 def test_exported_draft_guesses_for_standard_as_often_as_was_measured_to_pay(monkeypatch, tmp_path, capsys):
     draft = tmp_path / "draft"
     draft.mkdir()
+    (draft / "config.json").write_text("{}")
     (draft / "generation_config.json").write_text('{"num_assistant_tokens": 6}')
     code, folder = written(monkeypatch, tmp_path, "vllm", "--draft-model", str(draft))
     assert code == 0
@@ -58,7 +59,7 @@ def test_exported_draft_guesses_for_standard_as_often_as_was_measured_to_pay(mon
     assert config == {"method": "draft_model", "model": str(draft), "num_speculative_tokens": 6}
     assert "--speculative-config" not in fast
     assert written(monkeypatch, tmp_path, "vllm", "--draft-model", "/none")[0] == 2
-    assert "--draft-model /none: no such folder" in capsys.readouterr().err
+    assert "--draft-model /none: no model there" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", sorted(launch.TARGETS))

@@ -40,6 +40,13 @@ def test_it_says_what_the_recipe_leaves_open(tmp_path):
     assert with_policy(ServeConfig()) == (ServeConfig(), None)
 
 
+def test_fast_is_the_model_that_was_measured_unless_the_recipe_names_one(tmp_path):
+    path = file(tmp_path, fast_model="runs/a/prune/model")
+    assert with_policy(config(tmp_path, path))[0].fast.model == "runs/a/prune/model"
+    assert with_policy(config(tmp_path, path, fast={"queue": 3}))[0].fast.queue == 3
+    assert with_policy(config(tmp_path, path, fast={"model": "distill"}))[0].fast.model == "distill"
+
+
 def test_null_is_no_escalation_and_off_is_a_word_without_quotes(tmp_path):
     path = tmp_path / "by-hand.yaml"
     path.write_text(

@@ -170,16 +170,16 @@ def run_words(agent: Mapping[str, Any]) -> str:
 
 
 def best_policy(agent: Mapping[str, Any], *, without: Sequence[str] = ()) -> str:
-    """The policy with the lowest cost of a success, of those that need no tier `without`."""
+    """The policy with the lowest cost of a success; those named in `without` do not count."""
     return min(
-        (name for name, row in agent["policies"].items() if row["tier"] not in without),
+        (name for name in agent["policies"] if name not in without),
         key=lambda name: _infinite_if_none(agent["policies"][name]["cost_per_success"]["value"]),
     )
 
 
-def advice(agent: Mapping[str, Any]) -> str:
-    """One sentence that says what to do."""
-    name = best_policy(agent)
+def advice(agent: Mapping[str, Any], name: str | None = None) -> str:
+    """One sentence that says what to do: follow the policy `name`, or the cheapest."""
+    name = name or best_policy(agent)
     best, standard = agent["policies"][name], agent["policies"][ALL_STANDARD]
     cost = dollars_words(best["cost_per_success"])
     if best["cost_per_success"]["value"] is None:

@@ -23,6 +23,8 @@ from fastpath.tool_prompt import TEMPLATE_ERRORS, chat_text
 
 Rows = list[dict[str, Any]]
 
+KEY_VARIABLE = "FASTPATH_ENGINE_KEY"
+"""Environment variable of the endpoint's key; as serve's engines at a url have it."""
 SERVICE_TIERS = {"base": "standard"}
 """Label -> service_tier; every other label is the fast tier."""
 CALL_ENDS = "</tool_call>"
@@ -146,12 +148,23 @@ def _asked(task: AgentTask, step: int, url: str, body: dict[str, Any]) -> tuple[
         reply = post(f"{url}/chat/completions", body)
         choice, usage = reply["choices"][0], reply.get("usage") or {}
         answer = read_answer(task, choice["message"])
+        check_tier(reply, str(body["service_tier"]))
     except (OSError, ValueError, LookupError, TypeError) as error:
         return {"infrastructure": f"{type(error).__name__}: {error}"}, 0
     written = int(usage.get("completion_tokens") or 0)
     sure = {"mean_logprob": mean_logprob(choice)}
     facts = judge(task, step, answer) | {"tokens_written": written} | sure
     return facts, int(usage.get("prompt_tokens") or 0)
+
+
+def check_tier(reply: Mapping[str, Any], asked: str) -> None:
+    """Raise RunError if another tier than the one that was asked had a part in the answer."""
+    served = reply.get("service_tier")
+    if (served in ("fast", "standard") and served != asked) or reply.get("fastpath"):
+        raise RunError(
+            f"eval.agent.endpoint: {asked} was asked and {served} answered; measure a server without "
+            "escalate_below, policy, policy_file and allow_fallback"
+        )
 
 
 def mean_logprob(choice: Mapping[str, Any]) -> float | None:
@@ -176,7 +189,7 @@ def post(url: str, body: dict[str, Any] | None = None) -> Any:
     Raises OSError (of urllib) or ValueError after TRIES other failures.
     """
     headers = {"content-type": "application/json"}
-    if key := os.environ.get("OPENAI_API_KEY"):
+    if key := os.environ.get(KEY_VARIABLE):
         headers["authorization"] = f"Bearer {key}"
     data = None if body is None else json.dumps(body).encode()
     busy_until, tries = time.monotonic() + BUSY_SECONDS, TRIES

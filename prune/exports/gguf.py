@@ -27,7 +27,7 @@ def export_gguf(made: Made, out: Path, request: Request) -> dict[str, Any]:
     with new_folder(out) as unfinished:
         file = unfinished / f"model-{kind}.gguf"
         convert(made.folder, file, kind, request.python)
-        reference = unfinished.with_name(".reference.safetensors")
+        reference = unfinished.with_name(f".{out.name}.reference.safetensors")
         try:
             write_reference(made, reference)
             proof = prove("gguf", file, reference, dtype=dtype, loaded_by=llama, python=request.python)

@@ -35,7 +35,7 @@ def export_hf(made: Made, out: Path, request: Request) -> dict[str, Any]:
             lineage.write(unfinished)
             body = body.replace(made.lineage.weights_sha256, lineage.weights_sha256)
         write_text(unfinished / "README.md", hub_card(made, base, body))
-        reference = unfinished.with_name(".reference.safetensors")
+        reference = unfinished.with_name(f".{out.name}.reference.safetensors")
         try:
             write_reference(made, reference)
             proof = prove(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from huggingface_hub import EvalResult, HfApi, ModelCardData, metadata_load
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -100,7 +101,7 @@ def push(folder: Path, name: str) -> str:
         api.upload_folder(
             folder_path=folder, repo_id=name, repo_type="model", commit_message="Upload by fastpath"
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(f"--push {name}: {reason}; the export is whole in {folder}") from None
     return str(address)

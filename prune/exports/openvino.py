@@ -26,7 +26,7 @@ def export_openvino(made: Made, out: Path, request: Request) -> dict[str, Any]:
              "--task", "text-generation-with-past", "--weight-format", "fp32", *trust, str(unfinished)],
             what="optimum-cli export openvino",
         )  # fmt: skip
-        reference = unfinished.with_name(".reference.safetensors")
+        reference = unfinished.with_name(f".{out.name}.reference.safetensors")
         try:
             write_reference(made, reference)
             proof = prove(
