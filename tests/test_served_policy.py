@@ -19,14 +19,15 @@ from fastpath.config_costs import AgentConfig, CostsConfig
 
 TASKS = generate_tasks(split="evaluation", seed=1000, num_tasks=48)
 RATES = {STANDARD: {"misread_constraint": 0.05}, "fast": {"misread_constraint": 0.2}}
-PRICES = {"escalate": 1700.0, "cascade": 1700.0, "tiered": 3400.0}  # of a million tokens of standard
+PRICES = {"escalate": 1700.0, "cascade": 1700.0, "tiered": 6800.0}  # of a million tokens of standard
 FAST_PRICE = 170.0
 COSTS = {
     "escalate": {"minutes_per_repair": 15.0, "dollars_per_wrong_commit": 0.0},
     "cascade": {"minutes_per_repair": 0.0, "dollars_per_wrong_commit": 0.0},
-    "tiered": {"minutes_per_repair": 0.0, "dollars_per_wrong_commit": 150.0},
+    "tiered": {"minutes_per_repair": 0.0, "dollars_per_wrong_commit": 60.0},
 }
-DETECTION = {"escalate": 0.5, "cascade": 1.0, "tiered": 0.9}
+# Of dear mistakes that are rare a sample may hold none, and all fast looks cheap: here there are about ten.
+DETECTION = {"escalate": 0.5, "cascade": 1.0, "tiered": 0.6}
 NATS = {"escalate": (-2.0, -20.0), "cascade": (-2.0, -2.0), "tiered": (-2.0, -2.0)}
 
 
