@@ -113,6 +113,10 @@ def test_a_busy_server_is_waited_for_and_a_broken_one_is_no_mistake_of_the_model
     for task in TASKS:
         assert kept.get(task.id, 0) == 2 if task.id not in broken else kept.get(task.id, 0) < 2
     assert tier_facts(tasks, "base", seed=0)["profile"]["right"]["value"] == 1
+    whole = task_records(
+        rows, trials=2, temperature=1.0, seed=0, least=2
+    )  # else a retry sees an answer twice
+    assert {task.id for task in whole} == {task.id for task in TASKS} - broken
 
 
 def test_no_server_is_one_line(monkeypatch):

@@ -146,6 +146,9 @@ def test_nothing_is_pushed_unless_asked_and_then_the_proved_folder(run, believed
         *files
     }
     assert all(not name.startswith(".") for name in files)
+    own = Lineage.read(run / "prune/model").base  # a folder of this machine, which is nobody's business
+    told = [(run / "export/hf" / name).read_text() for name in ("README.md", "lineage.json")]
+    assert own.startswith("/") and not any(own in text for text in told)
 
 
 def test_refused_push_is_one_line_and_the_folder_stays(run, believed, monkeypatch, capsys):

@@ -110,12 +110,17 @@ def step_row(step: ChoiceStep, log_likelihoods: Sequence[float], tokens: Sequenc
 
 
 def task_records(
-    rows: Mapping[str, Sequence[Mapping[str, Any]]], *, trials: int, temperature: float, seed: int
+    rows: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    trials: int,
+    temperature: float,
+    seed: int,
+    least: int = 1,
 ) -> list[TaskRecord]:
     """Recorded rows, {tier: rows in the order of tasks and steps} -> a record a task.
 
     A trial in which some tier's answer did not come is left out for all, so that all have the same trials; a
-    task without any is left out.
+    task with fewer than `least` of them is left out: a retry would see an answer twice.
     """
     by_task: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for tier, of_tier in rows.items():
@@ -131,7 +136,7 @@ def task_records(
             )
             for tier, mine in kept.items()
         }
-        if next(iter(steps.values()))[0].answers:
+        if len(next(iter(steps.values()))[0].answers) >= least:
             reversible = tuple(_gold_reversible(row) for row in next(iter(tiers.values())))
             tasks.append(TaskRecord(task, reversible, steps))
     return tasks

@@ -36,7 +36,13 @@ def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, 
     panel = cache(lambda: Panel(zoo, config, team=Team()))  # helpers have gone home
     rows = record(zoo, agent, panel, seed=recipe.seed, out=out)
     tiers = {label: tier_of(label, speed, costs) for label in zoo.sources}
-    drawn = partial(task_records, trials=agent.trials, temperature=agent.temperature, seed=recipe.seed)
+    drawn = partial(
+        task_records,
+        trials=agent.trials,
+        temperature=agent.temperature,
+        seed=recipe.seed,
+        least=agent.attempts,
+    )
     evaluation, calibration = drawn(rows["evaluation"]), drawn(rows["calibration"])
     lost = sum(len(lost_trials(row)) for of_tier in rows["evaluation"].values() for row in of_tier)
     if len(evaluation) < 2:

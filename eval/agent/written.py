@@ -35,7 +35,11 @@ BUSY = (429, 503)
 def write_calls(
     lm: Any, tokenizer: Any, tasks: Sequence[AgentTask], config: AgentConfig, *, seed: int
 ) -> Rows:
-    """A row a step: what an lm-eval model writes after its chat template. Raises ConfigError without one."""
+    """A row a step: what an lm-eval model writes after its chat template. Raises ConfigError without one.
+
+    Writing stops at the end of a call, so the token that ends an answer has no part in `mean_logprob`; in
+    that of a served answer it has: an `endpoint` measures exactly what `serve` compares.
+    """
     steps = [(task, step) for task in tasks for step in range(task.k)]
     prompts = [prompt_of(tokenizer, task, step, config.examples) for task, step in steps]
     settings = {

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fastpath.errors import ConfigError, ExportError
-from fastpath.models import weights_sha256
+from fastpath.models import Lineage, weights_sha256
 from fastpath.quiet import quiet
 from fastpath.runs import new_folder, write_text
+from fastpath.sources import is_hub_id
 from prune.exports.hub import hub_card, push
 from prune.exports.made import Made
 from prune.exports.proof import prove, version_of, write_reference
@@ -30,10 +31,11 @@ def export_hf(made: Made, out: Path, request: Request) -> dict[str, Any]:
         copy_model(made, unfinished, request.max_shard_size)
         same = copy_of_base(base, unfinished)
         body = (made.folder / "README.md").read_text(encoding="utf-8")
-        if request.max_shard_size:
-            lineage = replace(made.lineage, weights_sha256=weights_sha256(unfinished))
+        lineage = told_lineage(made, unfinished, request)
+        if lineage != made.lineage:
             lineage.write(unfinished)
             body = body.replace(made.lineage.weights_sha256, lineage.weights_sha256)
+            body = body.replace(made.lineage.base, lineage.base)
         write_text(unfinished / "README.md", hub_card(made, base, body))
         reference = unfinished.with_name(f".{out.name}.reference.safetensors")
         try:
@@ -51,6 +53,16 @@ def export_hf(made: Made, out: Path, request: Request) -> dict[str, Any]:
     if request.push:
         facts["pushed_to"] = push(out, request.push)
     return facts
+
+
+def told_lineage(made: Made, folder: Path, request: Request) -> Lineage:
+    """The lineage of what was written: its own digest; pushed, a local base has no path."""
+    lineage = made.lineage
+    if request.max_shard_size:
+        lineage = replace(lineage, weights_sha256=weights_sha256(folder))
+    if request.push and not lineage.base.startswith("embedded:") and not is_hub_id(lineage.base):
+        lineage = replace(lineage, base=Path(lineage.base).name)
+    return lineage
 
 
 def copy_model(made: Made, folder: Path, max_shard_size: str) -> None:
