@@ -2,7 +2,7 @@
 
 Each line is a request (messages, tools or prompt) with, if you like, `class` and `answer`. Every request is
 answered by fast and by standard in turn, one at a time, at temperature 0. With `costs:` in the recipe the
-table tells dollars too: by the tokens where a tier has a price for them, else by the engine's time.
+table tells dollars too: by the tokens where both tiers have a price for them, else by the engine's time.
 """
 
 import argparse
