@@ -120,10 +120,12 @@ def test_sigterm_finishes_what_runs_refuses_what_comes_and_exits_0(tmp_path, mod
         body = {**CHAT, "max_tokens": 500}
         running = pool.submit(server.client.post, "/v1/chat/completions", json=body)
         wait_for(lambda: 'requests_running{tier="standard"} 1' in server.client.get("/metrics").text)
-        workers = server.workers()
+        (worker,) = workers = server.workers()
+        os.kill(worker, signal.SIGSTOP)  # the request cannot be done before a later one came
         server.process.send_signal(signal.SIGTERM)
         wait_for(lambda: server.client.get("/health").json()["status"] == "draining")
         late = server.client.post("/v1/chat/completions", json=CHAT)
+        os.kill(worker, signal.SIGCONT)
         assert late.status_code == 503 and error_of(late)["code"] == "draining"
         assert running.result().status_code == 200
         assert server.process.wait(20) == 0
