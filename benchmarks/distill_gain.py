@@ -45,8 +45,7 @@ from fastpath.sources import locate
 
 MODEL = "embedded:smollm2-135m-instruct"
 RECIPE = Path(__file__).with_suffix(".yaml")
-SIDES = {"distilled": 1.0, "fine_tuned": 0.0}
-"""kd_weight of each side."""
+SIDES = ("distilled", "fine_tuned")
 
 
 def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
@@ -69,10 +68,12 @@ def heal(recipe: Recipe, side: str) -> Path:
     """The folder of the model that one side makes of the cut one."""
     assert recipe.distill is not None
     cut = recipe.out / "prune" / "model"
-    changes: dict[str, Any] = {"student": str(cut), "kd_weight": SIDES[side]}
+    changes: dict[str, Any] = {"student": str(cut)}
     if side == "fine_tuned":
         plan = read_plan(recipe.out / "prune" / "plan.json")
-        changes["steps"] = fine_tuning_steps(recipe.distill.steps, depth=plan.depth, kept=len(plan.keep))
+        taught = recipe.distill.local_steps + recipe.distill.steps
+        steps = fine_tuning_steps(taught, depth=plan.depth, kept=len(plan.keep))
+        changes |= {"kd_weight": 0.0, "local_steps": 0, "steps": steps}
     section = recipe.distill.model_copy(update=changes)
     return distill.run.run(recipe.model_copy(update={"out": recipe.out / side, "distill": section})) / "model"
 

@@ -51,8 +51,14 @@ def main() -> int:
         out = arguments.out or arguments.run / "export" / arguments.to
         if arguments.out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
             raise ConfigError(f"--out: {out} is there already, and is left as it is; choose a new folder")
+        for change in arguments.changes:
+            if arguments.to != "draft" or not change.startswith("distill."):
+                raise ConfigError(
+                    f"{change!r}: only --to draft takes changes, of its distillation (distill.KEY=VALUE)"
+                )
         made = read_made(arguments.run, arguments.model)
-        request = Request(arguments.python, arguments.max_shard_size, arguments.push)
+        changes = tuple(arguments.changes)
+        request = Request(arguments.python, arguments.max_shard_size, arguments.push, changes)
         facts = TARGETS[arguments.to](made, out, request)
         head = {"stage": "prune.export", "to": arguments.to, "model": made.stage, "path": str(out)}
         print(json.dumps({**head, **facts, "seconds": round(time.monotonic() - begun, 1)}))
@@ -73,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--max-shard-size", default="", help="hf: largest file of weights, for example 5GB")
     parser.add_argument("--push", default="", metavar="OWNER/NAME", help="hf: upload it to the hub")
+    parser.add_argument(
+        "changes", nargs="*", metavar="key=value", help="draft: of its distillation, as distill.steps=400"
+    )
     return parser
 
 

@@ -70,13 +70,31 @@ def test_guesses_are_written_where_assisted_generation_reads_them(run, tmp_path)
     assert config["assistant_confidence_threshold"] == 0.0
 
 
+DISTILLED = {
+    "steps": 2, "batch_rows": 2, "micro_rows": 2, "max_tokens": 512, "items_per_task": 4, "mode": "full",
+    "checkpoint_steps": 2, "log_steps": 1, "warmup_steps": 0, "tasks": ["doc_type"],
+}  # fmt: skip
+
+
+def test_draft_is_distilled_as_it_is_told(tmp_path, monkeypatch, capsys):
+    run = write_pruned(tmp_path, write_base(tmp_path / "model", depth=10))
+    monkeypatch.setattr(draft, "run_program", lambda command, what: run_stage("distill", command[-1]))
+    changes = [f"distill.{key}={json.dumps(value)}" for key, value in DISTILLED.items()]
+    assert export_of("--run", run, "--to", "draft", *changes) == 0
+    facts = facts_of(capsys)
+    assert facts["model"] == "prune" and facts["draft"] == str(run / "export/draft/distill/model")
+    assert Lineage.read(run / "export/draft/distill/model").distillation["steps"] == 2
+
+
+@pytest.mark.parametrize(("target", "change"), [("draft", "prune.drop=3"), ("hf", "distill.steps=3")])
+def test_other_changes_are_refused_by_name(tmp_path, capsys, target, change):
+    assert export_of("--run", tmp_path, "--to", target, change) == 2
+    assert change in capsys.readouterr().err
+
+
 def test_draft_of_a_distilled_run_is_distilled_as_it_was(tmp_path, monkeypatch, capsys):
-    settings = {
-        "steps": 2, "batch_rows": 2, "micro_rows": 2, "max_tokens": 512, "items_per_task": 4, "mode": "full",
-        "checkpoint_steps": 2, "log_steps": 1, "warmup_steps": 0, "tasks": ["doc_type"],
-    }  # fmt: skip
     base = write_base(tmp_path / "model", depth=10)
-    run = write_pruned(tmp_path, base, sections={"distill": settings})
+    run = write_pruned(tmp_path, base, sections={"distill": DISTILLED})
     assert run_stage("distill", tmp_path / "r.yaml") == 0
     monkeypatch.setattr(draft, "run_program", lambda command, what: run_stage("distill", command[-1]))
     assert export_of("--run", run, "--to", "draft") == 0

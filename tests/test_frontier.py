@@ -218,7 +218,8 @@ def test_answers_to_other_questions_are_not_believed(tmp_path):
     assert found == greedy(costs_of(0, []), range(1, DEPTH), 2)
 
 
-def test_killed_searches_end_with_the_same_frontier(base, tmp_path):
+@pytest.mark.parametrize("kills", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_searches_end_with_the_same_frontier(base, tmp_path, kills):
     prune = {
         "chooser": "evolution", "generations": 6, "drop": 3, "items_per_task": 12, "criterion": "cosine",
         "batch_tokens": 1,
@@ -234,7 +235,7 @@ def test_killed_searches_end_with_the_same_frontier(base, tmp_path):
     )
     assert start(command).wait() == 0
     folder = tmp_path / "killed" / "prune"
-    for _ in range(2):
+    for _ in range(kills):
         process = start([*command, f"out={folder.parent}"])
         known = len(list(folder.glob("search/*.json")))
         while process.poll() is None and len(list(folder.glob("search/*.json"))) < known + 3:

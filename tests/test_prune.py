@@ -219,17 +219,20 @@ def wait_for_new(process, sign, start):
         time.sleep(0.002)
 
 
-def test_killed_ten_times_it_ends_with_the_same_plan_and_the_same_bytes(base, tmp_path):
-    """Seven kills while blocks are scored (an item a batch: much to resume), three while it exports."""
+@pytest.mark.parametrize(
+    ("scoring", "exporting"), [(1, 1), pytest.param(7, 3, marks=pytest.mark.slow, id="ten times")]
+)
+def test_killed_it_ends_with_the_same_plan_and_the_same_bytes(base, tmp_path, scoring, exporting):
+    """Kills while blocks are scored (an item a batch: much to resume), and while it exports."""
     size = {"items_per_task": 24, "batch_tokens": 1}
     recipe = write_recipe(tmp_path / "r.yaml", model=base, out=tmp_path / "calm", prune=size)
     assert stage_process(recipe).wait() == 0
     moments = random.Random(0)
     folder = tmp_path / "killed" / "prune"
-    for kill in range(10):
+    for kill in range(scoring + exporting):
         start = time.time()
         process = stage_process(recipe, f"out={folder.parent}", start_new_session=True)
-        if kill < 7:  # it works from here on
+        if kill < scoring:  # it works from here on
             scored = len(list(folder.glob("scores/*.json")))
             while process.poll() is None and len(list(folder.glob("scores/*.json"))) == scored:
                 time.sleep(0.01)

@@ -25,6 +25,7 @@ from fastpath.drafting import (
 from fastpath.errors import ExportError
 from fastpath.models import load_model, load_tokenizer, pick_device, pick_dtype
 from fastpath.plan import Plan, read_scores
+from fastpath.recipe_file import load_recipe
 from fastpath.runs import is_done, step, write_json, write_text
 from fastpath.speculative import choose_tokens
 from prune.calibration import held_out_items
@@ -56,7 +57,7 @@ class Worth:
 
 
 def export_draft(made: Made, out: Path, request: Request) -> dict[str, Any]:
-    """Choose a shallow plan, cut it, distil it if the run was distilled, measure it, prove the output."""
+    """Choose a shallow plan, cut it, distil it (if the run was, or if told how), measure it, prove it."""
     out.mkdir(parents=True, exist_ok=True)
     device = pick_device(made.recipe.model)
     dtype, _ = pick_dtype(made.recipe.model, device)
@@ -64,7 +65,7 @@ def export_draft(made: Made, out: Path, request: Request) -> dict[str, Any]:
     model = load_model(base, dtype=dtype, device=device, trust_remote_code=made.trust)
     chosen_on, measured_on = own_answers(model, load_tokenizer(base, trust_remote_code=made.trust), made)
     choice = step(out, "choice.json", lambda: choose(model, made, chosen_on))
-    stage = draft_run(made, out, tuple(choice["keep"]))
+    stage = draft_run(made, out, tuple(choice["keep"]), request.changes)
     folder = out / stage / "model"
     draft = load_model(folder, dtype=dtype, device=device, trust_remote_code=made.trust)
     worth = measure(model, draft, measured_on)
@@ -113,8 +114,11 @@ def choose(model: Any, made: Made, texts: Sequence[Continued]) -> dict[str, Any]
     return {"keep": list(best.keep), "chosen_by": best.chosen_by, "acceptance": best.acceptance}
 
 
-def draft_run(made: Made, out: Path, keep: tuple[int, ...]) -> str:
-    """Make the draft as a run of its own in OUT, trained as the run's model was; the stage that has it."""
+def draft_run(made: Made, out: Path, keep: tuple[int, ...], changes: Sequence[str] = ()) -> str:
+    """Make the draft as a run of its own in OUT, trained as the run's model was, but for key=value changes.
+
+    Returns the stage that has it.
+    """
     plan = Plan(depth=made.plan.depth, keep=keep, criterion="given", chooser="given", cost=None, unit="")
     write_json(out / "given.json", plan.model_dump())
     update = {"out": out, "prune": PruneConfig(plan=str(out / "given.json")), "eval": None, "serve": None}
@@ -122,8 +126,10 @@ def draft_run(made: Made, out: Path, keep: tuple[int, ...]) -> str:
     if recipe.distill is not None:
         fitting = {"candidates": 1, "last_blocks": min(recipe.distill.last_blocks, len(keep))}
         recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update=fitting)})
+    write_text(out / "recipe.yaml", recipe.to_yaml())
+    recipe = load_recipe(out / "recipe.yaml", changes)
     prune_run(recipe.for_stage("prune"))
-    if made.stage != "distill":
+    if made.stage != "distill" and not changes:
         return "prune"
     write_text(out / "recipe.yaml", recipe.to_yaml())
     # A stage of its own, in a process of its own: stages do not import one another.

@@ -14,3 +14,5 @@ class Request:
     """Of hf: largest file of weights, as transformers writes it ("5GB"); "": as the run has them."""
     push: str = ""
     """Of hf: OWNER/NAME on the hub; "": nowhere."""
+    changes: tuple[str, ...] = ()
+    """Of draft: key=value of the section distill that it is trained by; none: as the run's model was."""
