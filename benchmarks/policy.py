@@ -27,8 +27,8 @@ from benchmarks.policy_client import Setting, run_tasks
 from eval.agent.policies import STANDARD, Run, Tier
 from eval.agent.run import tier_of
 from eval.agent.spending import cost_per_success, mean_cost, per_run, saving
-from eval.agent.tables import dollars_words
 from eval.agent.tasks import DOMAINS, AgentTask, generate_tasks
+from eval.agent.words import dollars_words
 from eval.facts import Facts, read_facts
 from eval.route import write_policy
 from fastpath.cli import guarded

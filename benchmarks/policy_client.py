@@ -11,7 +11,7 @@ from eval.agent.chat import judge, messages, read_answer, schemas
 from eval.agent.policies import Run, Tier, spent
 from eval.agent.records import Answer, StepRecord
 from eval.agent.tasks import AgentTask
-from eval.agent.written import post
+from eval.agent.written import LOST, post
 from fastpath.config_costs import AgentConfig
 
 Data = dict[str, Any]
@@ -67,7 +67,7 @@ def run_task(
                 reply = post(f"{setting.url}/chat/completions", body)
                 paid = list(answers_paid(reply))
                 facts = judge(task, step, read_answer(task, message_of(reply)))
-            except (OSError, ValueError, LookupError, TypeError):
+            except LOST:
                 return None, tried
             for tier, read, written in paid:
                 record = StepRecord((_answer(facts, luck, written),), read)

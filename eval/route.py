@@ -17,7 +17,7 @@ import yaml
 
 from eval.agent.compare import ALL_STANDARD
 from eval.agent.policies import PRIORITY, STANDARD
-from eval.agent.tables import advice, best_policy, dollars_words, percent_words
+from eval.agent.words import advice, best_policy, dollars_words, percent_words
 from eval.facts import Facts, read_facts
 from eval.tables import claim_words, interval
 from fastpath.cli import guarded
@@ -125,7 +125,10 @@ def call_classes(agent: Mapping[str, Any], label: str, kind: str) -> list[dict[s
     ]
 
 
-GATE = "where the tiers disagree the answer holds standard's calls (fastpath.standard), which count; "
+GATE = (
+    "name your tools that can be undone in serve.reversible_tools, else standard confirms every call; "
+    "where the tiers disagree the answer holds standard's calls (fastpath.standard), which count; "
+)
 CASCADE = "only the client knows that a call failed: it asks again with service_tier: standard; "
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from eval.agent.outside_tables import outside_tables
 from eval.agent.plots import agent_plots
-from eval.agent.tables import advice, assumptions_table, policy_table, reliability_table, rules_table
+from eval.agent.tables import assumptions_table, pass_table, policy_table, reliability_table, rules_table
+from eval.agent.words import advice
 from eval.curves import ceiling_plot, depth_plots, frontier_plot
 from eval.depth_tables import contrast, depth_table, depth_words
 from eval.error_profile import disagreement_table, profile_table
@@ -142,7 +143,7 @@ def _agent(facts: Facts) -> list[Section]:
     agent = facts.results.get("agent")
     if not agent:
         return []
-    tables = (policy_table, reliability_table, rules_table, assumptions_table)
+    tables = (policy_table, reliability_table, pass_table, rules_table, assumptions_table)
     return [
         Section(
             "Agent: what mistakes cost",

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from eval.agent.tables import advice, policy_table, reliability_table, rules_table
+from eval.agent.tables import pass_table, policy_table, reliability_table, rules_table
+from eval.agent.words import advice
 from eval.depth_tables import depth_table
 from eval.facts import Facts, read_facts
 from eval.speed_tables import headline_ratios, speed_grid_table, speed_table
@@ -32,7 +33,7 @@ def show(folder: Path) -> dict[str, Any]:
     if grid := speed_grid_table(results["speed"]):
         print_table(out, grid)
     if agent := results.get("agent"):
-        for made in (policy_table(agent), reliability_table(agent), rules_table(agent)):
+        for made in (policy_table(agent), reliability_table(agent), pass_table(agent), rules_table(agent)):
             print_table(out, made)
         out.print(advice(agent), markup=False)
     for label, text in results["answers"].items():

@@ -159,6 +159,7 @@ def test_the_commit_threshold_of_the_worked_example():
     worse = commit_threshold(0.7, 0.7, extra_cost=1.0, extra_seconds=0.0, dollars_per_second=0.0)
     assert worse == math.inf
     assert commit_threshold(0.8, 0.7, extra_cost=-1.0, extra_seconds=0.0, dollars_per_second=0.0) == 0
+    assert commit_threshold(0.7, 0.7, extra_cost=0.0, extra_seconds=0.0, dollars_per_second=0.0) == math.inf
 
 
 def test_pass_at_k_and_pass_hat_k_are_unbiased():

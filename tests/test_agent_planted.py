@@ -11,9 +11,10 @@ from eval.agent import scores
 from eval.agent.checker import ERRORS
 from eval.agent.compare import ALL_STANDARD
 from eval.agent.planted import planted_rows, planted_run, steps
-from eval.agent.plots import break_even_loss, cost_at
+from eval.agent.plots import break_even_loss, cost_at, side_words
 from eval.agent.records import task_records
-from eval.agent.tables import advice, best_policy, rules_table
+from eval.agent.tables import pass_table, rules_table
+from eval.agent.words import advice, best_policy
 from eval.route import serve_section
 from fastpath.bootstrap import bootstrap_ratio
 from fastpath.config_costs import CostsConfig
@@ -92,9 +93,52 @@ def test_the_break_even_line_is_where_both_cost_the_same():
         costs = agent["costs"]
         now = cost_at(agent, name, costs["dollars_per_human_hour"], costs["dollars_per_wrong_commit"])
         assert now == pytest.approx(row["cost_per_success"]["value"])
+    assert side_words(np.array([[-1.0, 0.5], [2.0, 3.0]])) == "pays below its line"
+    assert side_words(np.array([[1.0, 2.0], [-1.0, 0.5]])) == "pays above its line"
+    assert side_words(np.array([[1.0, 2.0]])) == "pays at none of these prices"
     loss = break_even_loss(agent, "all fast", 0.0)
     assert loss is not None
     assert cost_at(agent, "all fast", 0.0, loss) == pytest.approx(cost_at(agent, ALL_STANDARD, 0.0, loss))
+
+
+def test_why_every_call_stays_on_standard_is_what_was_found():
+    agent = bad_fast(dollars_per_wrong_commit=50.0)
+    assert "no policy with a fast tier is cheaper: a run of all fast waits" in advice(agent)
+    dear = CostsConfig(dollars_per_waiting_hour=1e5)  # and priority is no tier of serve
+    agent = compared(planted_run({"base": {}, "fast": {"misread_constraint": 0.3}}, num_tasks=16), costs=dear)
+    assert best_policy(agent) == "all priority"
+    assert "(all priority) saves" in advice(agent, ALL_STANDARD)
+    assert "none that serve can be told" in advice(agent, ALL_STANDARD)
+    row = agent["policies"]["all priority"]
+    row["saving"]["low"] = -row["saving"]["value"]
+    assert "not shown to be more than luck" in advice(agent, ALL_STANDARD)
+
+
+def test_what_was_never_seen_is_not_certain():
+    agent = compared(planted_run({"base": {}, "fast": {}}, num_tasks=16))
+    never = agent["tiers"]["fast"]["profile"]["gave_up"]
+    assert (never["value"], never["low"]) == (0.0, 0.0) and 0.1 < never["high"] < 0.3  # Wilson, 16 tasks
+    always = agent["tiers"]["fast"]["profile"]["right"]
+    assert always["high"] == 1.0 and always["low"] == pytest.approx(1 - never["high"])
+    assert agent["policies"]["all fast"]["completion_rate"]["low"] < 1
+
+
+def test_a_loss_is_that_of_a_call_that_nobody_notices():
+    """Standard's edge in harm is its edge in wrong calls that cannot be undone, times 1 - detection."""
+    rates = {"base": {}, "fast": {"misread_constraint": 0.3}}
+    rows = planted_run(rates, num_tasks=32)
+    prices = CostsConfig(dollars_per_million_tokens={"base": 500.0, "fast": 100.0})
+    half, tenth, none = (
+        compared(rows, detection=d, costs=prices)["commit"]["fast"]["loss"]["value"] for d in (0.5, 0.9, 1.0)
+    )
+    assert half > 0 and tenth == pytest.approx(5 * half) and none is None
+
+
+def test_the_curves_of_whole_tasks_are_in_words():
+    agent = compared(planted_run({"base": {}, "fast": {"gave_up": 0.2}}, num_tasks=16))
+    rows = pass_table(agent).rows
+    assert [row[0] for row in rows][:2] == ["pass@1: one of 1", "pass@2: one of 2"]
+    assert all(row[1].startswith("100.0") for row in rows)
 
 
 def test_a_draw_depends_on_the_seed_the_tier_and_the_step_alone():

@@ -10,7 +10,8 @@ from tiny import run_stage, write_recipe, write_tiny
 from eval import route
 from eval.agent import run as runner
 from eval.agent.checker import ERRORS
-from eval.agent.tables import advice, policy_table, reliability_table, rules_table
+from eval.agent.tables import pass_table, policy_table, reliability_table, rules_table
+from eval.agent.words import advice
 
 AGENT = {"tasks": 8, "calibration_tasks": 4, "trials": 3}
 OUTSIDE = {
@@ -56,7 +57,7 @@ def test_the_report_has_the_section_in_both_forms(finished):
     page, text = (run / "eval/report.html").read_text(), (run / "eval/report.md").read_text()
     assert "Outside check: mine" in page and "Outside check: mine" in text
     assert "Agent: what mistakes cost" in page and "## Agent: what mistakes cost" in text
-    for table in (policy_table(agent), reliability_table(agent), rules_table(agent)):
+    for table in (policy_table(agent), reliability_table(agent), pass_table(agent), rules_table(agent)):
         assert table.markdown(titled=False) in text
     names = [row[0].removesuffix(" (cheapest)") for row in policy_table(agent).rows]
     assert names == list(agent["policies"])

@@ -46,12 +46,14 @@ class Server(BaseHTTPRequestHandler):
         self.server.bodies.append(body)
         if self.server.faults and (code := self.server.faults.pop(0)):
             return self.reply(code, {"error": "no"}, {"retry-after": "0"})
+        if self.server.broken:
+            return self.server.broken.pop(0)(self)
         good = body["service_tier"] == "standard"
         message = {"content": None, "tool_calls": [right_call(body)]} if good else {"content": "No idea."}
         usage = {"prompt_tokens": 50, "completion_tokens": 9}
         sure = {"content": [{"token": "x", "logprob": nats} for nats in (-0.5, -1.5)]}
         choice = {"message": message} | ({"logprobs": sure} if body.get("logprobs") else {})
-        return self.reply(200, {"choices": [choice], "usage": usage})
+        return self.reply(200, {"choices": [choice], "usage": usage} | self.server.told)
 
     def reply(self, code, data, headers=()):
         text = json.dumps(data).encode()
@@ -69,7 +71,7 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    server.bodies, server.faults = [], []
+    server.bodies, server.faults, server.broken, server.told = [], [], [], {}
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -117,6 +119,39 @@ def test_a_busy_server_is_waited_for_and_a_broken_one_is_no_mistake_of_the_model
         rows, trials=2, temperature=1.0, seed=0, least=2
     )  # else a retry sees an answer twice
     assert {task.id for task in whole} == {task.id for task in TASKS} - broken
+
+
+def cut_off(handler):
+    """Half of what the length promised."""
+    handler.send_response(200)
+    handler.send_header("content-length", "1000")
+    handler.end_headers()
+    handler.wfile.write(b'{"choices":')
+    handler.close_connection = True
+
+
+def no_message(handler):
+    handler.reply(200, {"choices": [{"message": None}]})
+
+
+def odd_logprobs(handler):
+    message = {"message": {"content": "x"}, "logprobs": {"content": [{"token": "x"}]}}
+    handler.reply(200, {"choices": [message]})
+
+
+@pytest.mark.parametrize("fault", [cut_off, no_message, odd_logprobs])
+def test_a_reply_that_cannot_be_read_is_counted_and_no_traceback(server, monkeypatch, fault):
+    monkeypatch.setattr(written, "TRIES", 1)
+    server.broken = [fault]
+    answers = [answer for row in asked(server, "base") for answer in row["answers"]]
+    assert sum("infrastructure" in answer for answer in answers) == 1
+
+
+@pytest.mark.parametrize("told", [{"service_tier": "fast"}, {"fastpath": {"escalated": True}}])
+def test_an_answer_of_another_tier_ends_the_run(server, told):
+    server.told = told
+    with pytest.raises(RunError, match=r"eval\.agent\.endpoint: standard was asked"):
+        asked(server, "base")
 
 
 def test_no_server_is_one_line(monkeypatch):

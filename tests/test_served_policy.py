@@ -12,8 +12,8 @@ from benchmarks.policy import main as benchmark
 from benchmarks.policy_client import Setting, answers_paid, message_of, run_tasks
 from eval.agent.planted import planted_run
 from eval.agent.policies import STANDARD, Run, Tier
-from eval.agent.tables import best_policy
 from eval.agent.tasks import generate_tasks
+from eval.agent.words import best_policy
 from eval.route import call_classes, serve_section
 from fastpath.config_costs import AgentConfig, CostsConfig
 

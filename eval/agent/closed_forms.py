@@ -6,7 +6,6 @@ success is all that was spent over all that succeeded (cost of pass, Erol et al.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -70,13 +69,14 @@ def cascade_cost(p_fast: float, p_standard_then: float, *, fast: float, standard
 def commit_threshold(
     p_standard: float, p_fast: float, *, extra_cost: float, extra_seconds: float, dollars_per_second: float
 ) -> float:
-    """The loss of a wrong call above which the standard tier should make it; infinite where it is no better.
+    """The loss of a wrong call above which the standard tier should make it; infinite where none is.
 
-    Use standard iff (p_standard - p_fast) * loss > extra cost + worth of the extra time.
+    Use standard iff (p_standard - p_fast) * loss > extra cost + worth of the extra time. p: the chance that
+    the call does no harm.
     """
     extra = extra_cost + dollars_per_second * extra_seconds
     if extra <= 0:
-        return 0.0 if p_standard >= p_fast else math.inf
+        return 0.0 if p_standard > p_fast or (p_standard == p_fast and extra < 0) else math.inf
     return extra / (p_standard - p_fast) if p_standard > p_fast else math.inf
 
 
@@ -88,8 +88,3 @@ def pass_at(trials: int, successes: int, k: int) -> float:
 def pass_hat(trials: int, successes: int, k: int) -> float:
     """Unbiased chance that all of k trials succeed: pass^k (Yao et al. 2024, arXiv 2406.12045)."""
     return math.comb(successes, k) / math.comb(trials, k)
-
-
-def mean_over_tasks(estimate: Sequence[float]) -> float:
-    """Every task counts the same, however often it was tried."""
-    return math.fsum(estimate) / len(estimate)

@@ -72,7 +72,10 @@ def compare_policies(
         "thresholds": {
             label: None if threshold == NEVER else threshold for label, threshold in thresholds.items()
         },
-        "commit": {label: commit_facts(tasks, label, with_priority, costs, seed=seed) for label in variants},
+        "commit": {
+            label: commit_facts(tasks, label, with_priority, costs, detection=config.detection, seed=seed)
+            for label in variants
+        },
         "policies": rows,
         "cost_per_success": {name: row["cost_per_success"]["value"] for name, row in rows.items()},
     }
@@ -138,11 +141,14 @@ def commit_facts(
     tiers: Mapping[str, Tier],
     costs: CostsConfig,
     *,
+    detection: float,
     seed: int,
 ) -> dict[str, float | Figure | None]:
     """Who should make calls that cannot be undone: the loss from which on standard pays; None: never.
 
-    From the answers to steps whose right call cannot be undone, whole tasks resampled.
+    From the answers to steps whose right call cannot be undone, whole tasks resampled. p_*: right answers.
+    The loss, as in the cost model, is that of a wrong call which a tool executes, which cannot be undone and
+    which nobody notices (chance 1 - detection); the rule compares the chances of that.
     """
     rows, clusters = [], []
     for task in tasks:
@@ -151,7 +157,10 @@ def commit_facts(
                 row: list[float] = []
                 for tier in (STANDARD, label):
                     record = task.steps[tier][number]
-                    row += [not record.answers[trial].error, *spent(tiers[tier], record, trial)]
+                    answer = record.answers[trial]
+                    harmful = bool(answer.error) and answer.executes and not answer.reversible
+                    harmless = 1 - harmful * (1 - detection)
+                    row += [harmless, *spent(tiers[tier], record, trial), not answer.error]
                 rows.append(row)
                 clusters.append(task.id)
     if not rows:
@@ -166,12 +175,12 @@ def commit_facts(
     ends = (_commit_loss(values, worth), float(low[0]), float(high[0]))
     finite = [end if np.isfinite(end) else None for end in ends]
     loss: Figure = dict(zip(("value", "low", "high"), finite, strict=True))
-    return {"p_standard": float(values[0]), "p_fast": float(values[3]), "loss": loss}
+    return {"p_standard": float(values[3]), "p_fast": float(values[7]), "loss": loss}
 
 
 def _commit_loss(means: Floats, dollars_per_second: float) -> float:
-    """commit_threshold of (right, seconds, dollars) of standard, then of fast."""
-    p_standard, t_standard, c_standard, p_fast, t_fast, c_fast = map(float, means)
+    """commit_threshold of (harmless, seconds, dollars, right) of standard, then of fast."""
+    p_standard, t_standard, c_standard, _, p_fast, t_fast, c_fast, _ = map(float, means)
     return commit_threshold(
         p_standard,
         p_fast,

@@ -5,7 +5,7 @@ from typing import Any
 
 from eval.agent.checker import ERRORS
 from eval.agent.scores import RIGHT
-from eval.agent.tables import percent_words
+from eval.agent.words import percent_words
 from eval.tables import Table
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from eval.agent.compare import ALL_STANDARD
 from eval.curves import MODEL_COLORS, MODEL_MARKS
 from eval.plots import Plot, finished, legend_below
+from fastpath.bootstrap import Floats
 from fastpath.plots import COMPLEX, INK, SIMPLE, new_axes
 
 
@@ -52,21 +53,33 @@ def break_even_plot(agent: Mapping[str, Any]) -> Plot:
     here = costs["dollars_per_human_hour"], costs["dollars_per_wrong_commit"]
     top = max(4 * here[0], 40.0), max(4 * here[1], 40.0)
     figure, (axes,) = new_axes(width=4.8, height=3.4)
-    hours = np.linspace(0, top[0], 50)
+    hours, prices = np.meshgrid(np.linspace(0, top[0], 50), np.linspace(0, top[1], 50))
     others = [name for name in agent["policies"] if name != ALL_STANDARD]
     for number, name in enumerate(others):
         color = MODEL_COLORS[number % len(MODEL_COLORS)]
-        losses = [break_even_loss(agent, name, hour) for hour in hours]
-        known = [(h, loss) for h, loss in zip(hours, losses, strict=True) if loss is not None]
-        if known and max(loss for _, loss in known) >= 0:
-            axes.plot(*zip(*known, strict=True), color=color, linewidth=1.5, label=name)
+        dearer = cost_at(agent, name, hours, prices) - cost_at(agent, ALL_STANDARD, hours, prices)
+        words = f"{name}: {side_words(dearer)}"
+        if dearer.min() < 0 < dearer.max():
+            axes.contour(hours, prices, dearer, levels=[0], colors=[color], linewidths=1.5)
+            axes.plot([], [], color=color, linewidth=1.5, label=words)
+        else:
+            axes.plot([], [], linestyle="", label=words)
     axes.plot(*here, marker="*", markersize=11, color=INK, linestyle="", label="your prices")
     axes.set_xlim(0, top[0])
     axes.set_ylim(0, top[1])
     axes.set_xlabel("a person's hour, $")
     axes.set_ylabel("a wrong commit, $")
-    legend_below(figure, axes, columns=2)
-    return finished(figure, "Where each policy costs as much as all standard: below its line it is cheaper")
+    legend_below(figure, axes)
+    return finished(figure, "At which prices each policy costs as much as all standard")
+
+
+def side_words(dearer: Floats) -> str:
+    """Where a policy pays, from what it costs beyond all standard; a row a price of a commit, rising."""
+    if dearer.max() <= 0:
+        return "pays at all these prices"
+    if dearer.min() >= 0:
+        return "pays at none of these prices"
+    return f"pays {'below' if (dearer[-1] - dearer[0]).sum() >= 0 else 'above'} its line"
 
 
 def break_even_loss(agent: Mapping[str, Any], name: str, dollars_per_human_hour: float) -> float | None:
@@ -82,14 +95,14 @@ def break_even_loss(agent: Mapping[str, Any], name: str, dollars_per_human_hour:
 
 
 def cost_at(
-    agent: Mapping[str, Any], name: str, dollars_per_human_hour: float, dollars_per_wrong_commit: float
-) -> float:
-    """Cost of a success at other prices of people and losses."""
+    agent: Mapping[str, Any], name: str, dollars_per_human_hour: Any, dollars_per_wrong_commit: Any
+) -> Any:
+    """Cost of a success at other prices of people and losses: numbers, or arrays of one shape."""
     fixed, per_loss = _linear(agent, name, dollars_per_human_hour)
     return fixed + per_loss * dollars_per_wrong_commit
 
 
-def _linear(agent: Mapping[str, Any], name: str, hour: float) -> tuple[float, float]:
+def _linear(agent: Mapping[str, Any], name: str, hour: Any) -> tuple[Any, float]:
     """(cost of a success without losses, wrong commits a success)."""
     total, costs = agent["policies"][name]["total"], agent["costs"]
     minutes = total["fixes"] * costs["minutes_per_fix"] + total["wrong"] * costs["minutes_per_repair"]

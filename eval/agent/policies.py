@@ -34,7 +34,10 @@ def always(tier: str) -> Route:
 
 
 def tiered(fast: str, standard: str = STANDARD) -> Route:
-    """Fast thinks, standard commits: a call of fast that cannot be undone is asked of standard anew."""
+    """Fast thinks, standard commits: a call of fast that cannot be undone is asked of standard anew.
+
+    Standard's answer is drawn like every other; the gate of `serve` asks it at temperature 0.
+    """
     return lambda records, trial, attempt: (
         [fast] if records[fast].answers[trial].reversible else [fast, standard]
     )

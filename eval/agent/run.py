@@ -44,7 +44,8 @@ def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, 
         least=agent.attempts,
     )
     evaluation, calibration = drawn(rows["evaluation"]), drawn(rows["calibration"])
-    lost = sum(len(lost_trials(row)) for of_tier in rows["evaluation"].values() for row in of_tier)
+    asked = [row for split in rows.values() for of_tier in split.values() for row in of_tier]
+    lost = sum(len(lost_trials(row)) for row in asked)
     if len(evaluation) < 2:
         raise RunError(f"{out}/agent: {lost} answers did not come; delete it and try again")
     facts = compare_policies(evaluation, calibration, tiers, agent, costs, seed=recipe.seed)
@@ -55,7 +56,18 @@ def run_agent(zoo: Zoo, recipe: Recipe, config: EvalConfig, speed: Mapping[str, 
         seed=recipe.seed,
         out=out,
     )
-    return facts | {"form": agent.form, "infrastructure_errors": lost, "outside": outside}
+    return facts | {
+        "form": agent.form,
+        "chance": chance(rows["evaluation"][BASE]),
+        "infrastructure_errors": lost,
+        "outside": outside,
+    }
+
+
+def chance(rows: Rows) -> float | None:
+    """How often a blind draw among the candidates is right; None of written calls."""
+    sizes = [len(row["errors"]) for row in rows if "errors" in row]
+    return sum(1 / size for size in sizes) / len(sizes) if sizes else None
 
 
 def check_agent(config: EvalConfig, costs: CostsConfig | None) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from eval.agent.checker import ERRORS
 from eval.agent.closed_forms import pass_at, pass_hat
 from eval.agent.records import TaskRecord
-from eval.agent.spending import Figure
+from eval.agent.spending import Figure, never_certain
 from fastpath.bootstrap import Clusters, Floats, bootstrap_ratio, interval_of
 
 RIGHT = "right"
@@ -45,7 +45,7 @@ def rates(outcomes: Floats, clusters: Clusters, *, seed: int) -> list[Figure]:
     values, draws = bootstrap_ratio(outcomes, np.ones(len(outcomes)), clusters=clusters, seed=seed)
     low, high = interval_of(draws, freedom=num - 1)
     return [
-        {"value": float(value), "low": float(a), "high": float(b)}
+        never_certain(float(value), float(a), float(b), num)
         for value, a, b in zip(values, low, high, strict=True)
     ]
 

@@ -8,11 +8,23 @@ import numpy as np
 from eval.agent.policies import Run
 from fastpath.bootstrap import Floats, bootstrap_ratio, interval_of
 from fastpath.config_costs import CostsConfig
+from fastpath.stats import wilson
 
 Figure = dict[str, float | None]
 """{"value", "low", "high"}: 95 %; None is infinite: there may be no success to pay for."""
 
 DRAWS = 4000
+
+
+def never_certain(value: float, low: float, high: float, num: int) -> Figure:
+    """A rate with its interval; one of 0 or 1 has no spread to resample: its open end is Wilson's (1927).
+
+    num: independent units. What was never seen in 48 tasks may still come in 7 % of them.
+    """
+    if value in (0.0, 1.0):
+        end = wilson(round(value * num), num)
+        low, high = (0.0, end.high) if value == 0.0 else (end.low, 1.0)
+    return {"value": value, "low": low, "high": high}
 
 
 def human_minutes(run: Run, costs: CostsConfig) -> float:
@@ -47,10 +59,13 @@ def per_run(runs: Sequence[Run], costs: CostsConfig, *, seed: int) -> dict[str, 
     }
     numerators = np.array(list(columns.values()), dtype=float).T
     values, low, high = _ratios(runs, numerators, np.ones(len(runs)), seed=seed)
-    figures = {
+    figures: dict[str, Figure] = {
         name: {"value": value, "low": a, "high": b}
         for name, value, a, b in zip(columns, values, low, high, strict=True)
     }
+    for name in ("completion_rate", "success_rate"):
+        value, a, b = (float(figures[name][key] or 0) for key in ("value", "low", "high"))
+        figures[name] = never_certain(value, a, b, _tasks(runs))
     return figures | {"cost_per_success": cost_per_success(runs, costs, seed=seed)}
 
 

@@ -1,12 +1,21 @@
 """Facts of the agent task -> tables and sentences. Reads only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from eval.agent.checker import ERRORS
 from eval.agent.compare import ALL_STANDARD
 from eval.agent.policies import PRIORITY, STANDARD
 from eval.agent.scores import RIGHT
+from eval.agent.words import (
+    best_policy,
+    by_hand_words,
+    dollars_words,
+    number_words,
+    percent_words,
+    run_words,
+    sure_words,
+)
 from eval.tables import Table
 
 COSTS = {
@@ -20,12 +29,6 @@ COSTS = {
     "minutes_per_repair": "a wrong outcome found and mended, min",
     "dollars_per_waiting_hour": "an hour of waiting, $",
     "dollars_per_wrong_commit": "a wrong call that cannot be undone, $",
-}
-KINDS = {
-    "all": "every call",
-    "tiered": "calls that can be undone",
-    "escalate": "calls it is sure of",
-    "cascade": "first attempts",
 }
 
 
@@ -44,17 +47,19 @@ def policy_table(agent: Mapping[str, Any]) -> Table:
                 dollars_words(row["cost_per_success"]),
                 saved,
                 *(percent_words(row[key]) for key in ("success_rate", "completion_rate")),
-                *(_number(row[key]) for key in ("retries", "human_minutes", "waiting_minutes")),
-                dollars_words(row["model_dollars"]),
+                *(
+                    number_words(row[key])
+                    for key in ("retries", "waiting_minutes", "human_minutes", "total_minutes")
+                ),
             )
         )
     return Table(
         title="Policies: which tier answers which call",
         headings=("policy", "beside standard", "cost of a success (95 %)", "saved over standard (95 %)",
-                  "right", "without a person", "retries", "human min", "waiting min", "model"),
+                  "right", "without a person", "retries", "waiting min", "human min", "min in all"),
         rows=tuple(rows),
         note=run_words(agent),
-        remarks=(POLICY_WORDS,),
+        remarks=(POLICY_WORDS, by_hand_words(agent)),
         spare=3,
         tones=tones,
     )  # fmt: skip
@@ -93,10 +98,31 @@ def reliability_table(agent: Mapping[str, Any]) -> Table:
         title="Error profile of the tiers, % of answers",
         headings=("answer", *labels),
         rows=tuple(rows),
-        note=f"{agent['num_steps']} steps of {agent['num_tasks']} tasks, {agent['trials']} answers each; "
-        "95 % intervals, whole tasks resampled.",
+        note=f"{agent['num_steps']} steps of {agent['num_tasks']} tasks, "
+        f"{agent['tiers'][labels[0]]['num_answers']} answers a tier; 95 % intervals, whole tasks resampled."
+        + ("" if agent["chance"] is None else f" Right by chance: {agent['chance']:.1%}."),
         remarks=tuple(f"{error.replace('_', ' ')}: {words}" for error, words in ERRORS.items()),
         starts=frozenset({0, 3}),
+        sortable=False,
+    )
+
+
+def pass_table(agent: Mapping[str, Any]) -> Table:
+    """Every tier: chance that one of k runs of a task is right throughout, and that all are; no retries."""
+    labels = list(agent["tiers"])
+    num = len(agent["tiers"][labels[0]]["pass_hat"])
+    ks = [k for k in (1, 2, 4, 8, 16) if k <= num]
+    rows = [
+        (words.format(k=k), *(percent_words(agent["tiers"][label][key][k - 1]) for label in labels))
+        for key, words in (("pass_at", "pass@{k}: one of {k}"), ("pass_hat", "pass^{k}: all {k}"))
+        for k in ks
+    ]
+    return Table(
+        title="Whole tasks right without retries or people, % of tasks",
+        headings=("runs of a task", *labels),
+        rows=tuple(rows),
+        note="95 % intervals, whole tasks resampled.",
+        starts=frozenset({0, len(ks)}),
         sortable=False,
     )
 
@@ -122,11 +148,6 @@ def rules_table(agent: Mapping[str, Any]) -> Table:
     )
 
 
-def sure_words(threshold: float) -> str:
-    """For which answers a fast tier need not ask standard."""
-    return "never" if threshold >= 0 else f"mean token log-probability of {threshold:.2f} nats or more"
-
-
 def _commit_words(loss: Mapping[str, Any] | None) -> str:
     if loss is None or loss["value"] is None:
         return "never: it is no better there"
@@ -135,8 +156,9 @@ def _commit_words(loss: Mapping[str, Any] | None) -> str:
 
 RULES = (
     "What fast is less sure of is asked of standard as well; the threshold is the cheapest on {num} "
-    "calibration tasks of other templates. Standard commits where (its chance to be right - fast's) x loss "
-    "is more than what it costs and takes beyond fast."
+    "calibration tasks of other templates. Standard commits where (its chance to do no harm - fast's) x loss "
+    "is more than what it costs and takes beyond fast; harm: a wrong call that is executed, cannot be undone "
+    "and is not noticed."
 )
 
 
@@ -153,57 +175,6 @@ def assumptions_table(agent: Mapping[str, Any]) -> Table:
     return Table(title="What the dollars rest on: your assumptions", headings=("", "value"), rows=tuple(rows))
 
 
-FORMS = {
-    "choice": "calls are drawn among candidates by likelihood",
-    "tools": "calls are written by the model",
-}
-
-
-def run_words(agent: Mapping[str, Any]) -> str:
-    """How it was measured, in words."""
-    lost = agent["infrastructure_errors"]
-    return (
-        f"{agent['num_tasks']} tasks of 1 to 8 dependent steps, {agent['trials']} runs each; "
-        f"{FORMS[agent['form']]}; tokens at the speed measured here, each request reads its whole prompt."
-        + (f" {lost} answers did not come: their runs are left out for all." if lost else "")
-    )
-
-
-def best_policy(agent: Mapping[str, Any], *, without: Sequence[str] = ()) -> str:
-    """The policy with the lowest cost of a success; those named in `without` do not count."""
-    return min(
-        (name for name in agent["policies"] if name not in without),
-        key=lambda name: _infinite_if_none(agent["policies"][name]["cost_per_success"]["value"]),
-    )
-
-
-def advice(agent: Mapping[str, Any], name: str | None = None) -> str:
-    """One sentence that says what to do: follow the policy `name`, or the cheapest."""
-    name = name or best_policy(agent)
-    best, standard = agent["policies"][name], agent["policies"][ALL_STANDARD]
-    cost = dollars_words(best["cost_per_success"])
-    if best["cost_per_success"]["value"] is None:
-        return "What to do: nothing here succeeds at all; take a larger model."
-    if name == ALL_STANDARD:
-        return (
-            f"What to do: keep every call on the standard tier. A success costs {cost} there, and no policy "
-            "with a fast tier is cheaper: its mistakes cost more than its speed saves."
-        )
-    what = (
-        "serve the same weights with priority"
-        if best["tier"] == PRIORITY
-        else f"send {KINDS[best['policy']]} to {best['tier']}"
-        + ("" if best["policy"] == "all" else ", the rest to standard")
-    )
-    if best["policy"] == "escalate" and (threshold := agent["thresholds"][best["tier"]]) is not None:
-        what += f" (sure: {sure_words(threshold)})"
-    beside = f"A success costs {cost}, on the standard tier {dollars_words(standard['cost_per_success'])}"
-    saved = dollars_words(best["saving"])
-    if best["saving"]["low"] is not None and best["saving"]["low"] > 0:
-        return f"What to do: {what}. {beside}: {saved} saved."
-    return f"What to do: {what}, if at all. {beside}; that it saves anything is not shown ({saved})."
-
-
 def _difference(row: Mapping[str, Any]) -> str:
     if row["tier"] == STANDARD:
         return ""
@@ -215,34 +186,3 @@ def _tone(figure: Mapping[str, Any]) -> str:
     if low is not None and low > 0:
         return "good"
     return "bad" if high is not None and high < 0 else "open"
-
-
-def _infinite_if_none(value: float | None) -> float:
-    return float("inf") if value is None else value
-
-
-def _cell(figure: Mapping[str, Any] | None, word: str) -> str:
-    if figure is None:
-        return ""
-    value, low, high = (
-        "inf" if figure[key] is None else word.format(figure[key]) for key in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]"
-
-
-def dollars_words(figure: Mapping[str, Any]) -> str:
-    """'$1.20 [$1.05, $1.41]'; inf where there may be no success."""
-    small = all(abs(figure[key] or 0) < 0.1 for key in ("value", "low", "high"))
-    return _cell(figure, "${:.2g}" if small else "${:.2f}").replace("$-", "-$")
-
-
-def percent_words(figure: Mapping[str, Any] | None) -> str:
-    """'93.1 [90.2, 95.5]'; "" where there is none."""
-    if figure is None:
-        return ""
-    scaled = {key: 100 * value for key, value in figure.items()}
-    return _cell(scaled, "{:.1f}")
-
-
-def _number(figure: Mapping[str, Any]) -> str:
-    return _cell(figure, "{:.2f}")

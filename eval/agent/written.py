@@ -3,6 +3,7 @@
 Every step is asked after the right calls so far, so answers are recorded once, as in the choice form.
 """
 
+import http.client
 import json
 import math
 import os
@@ -30,6 +31,8 @@ SERVICE_TIERS = {"base": "standard"}
 CALL_ENDS = "</tool_call>"
 TRIES, BUSY_SECONDS, TIMEOUT_SECONDS = 3, 600.0, 300.0
 BUSY = (429, 503)
+LOST = (OSError, ValueError, LookupError, TypeError, AttributeError, http.client.HTTPException)
+"""What a reply that did not come, was cut off or is none of OpenAI's format raises: nothing of the model."""
 
 
 def write_calls(
@@ -152,13 +155,12 @@ def _asked(task: AgentTask, step: int, url: str, body: dict[str, Any]) -> tuple[
         reply = post(f"{url}/chat/completions", body)
         choice, usage = reply["choices"][0], reply.get("usage") or {}
         answer = read_answer(task, choice["message"])
-        check_tier(reply, str(body["service_tier"]))
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        read, written = (int(usage.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion"))
+        told = {"tokens_written": written, "mean_logprob": mean_logprob(choice)}
+    except LOST as error:
         return {"infrastructure": f"{type(error).__name__}: {error}"}, 0
-    written = int(usage.get("completion_tokens") or 0)
-    sure = {"mean_logprob": mean_logprob(choice)}
-    facts = judge(task, step, answer) | {"tokens_written": written} | sure
-    return facts, int(usage.get("prompt_tokens") or 0)
+    check_tier(reply, str(body["service_tier"]))
+    return judge(task, step, answer) | told, read
 
 
 def check_tier(reply: Mapping[str, Any], asked: str) -> None:
@@ -181,7 +183,7 @@ def first_model(url: str) -> str:
     """The model that an endpoint serves. Raises RunError if it does not answer."""
     try:
         return str(post(f"{url}/models")["data"][0]["id"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except LOST as error:
         raise RunError(
             f"eval.agent.endpoint: {url} does not answer ({error!s:.80}); start it first"
         ) from None
@@ -190,7 +192,7 @@ def first_model(url: str) -> str:
 def post(url: str, body: dict[str, Any] | None = None) -> Any:
     """The JSON answer to a request; a busy server is waited for, as long as it says, up to ten minutes.
 
-    Raises OSError (of urllib) or ValueError after TRIES other failures.
+    Raises one of LOST after TRIES other failures.
     """
     headers = {"content-type": "application/json"}
     if key := os.environ.get(KEY_VARIABLE):
@@ -209,7 +211,7 @@ def post(url: str, body: dict[str, Any] | None = None) -> Any:
             if error.code < 500:
                 raise
             failure: Exception = error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             failure = error
         tries -= 1
         if not tries:
