@@ -33,8 +33,9 @@ def show(folder: Path) -> dict[str, Any]:
     if grid := speed_grid_table(results["speed"]):
         print_table(out, grid)
     if agent := results.get("agent"):
-        for made in (policy_table(agent), reliability_table(agent), pass_table(agent), rules_table(agent)):
-            print_table(out, made)
+        print_table(out, policy_table(agent, brief=True))
+        for made in (reliability_table, pass_table, rules_table):
+            print_table(out, made(agent))
         out.print(advice(agent), markup=False)
     for label, text in results["answers"].items():
         out.print(f"{label:7} {text if label == 'prompt' else repr(text)}", markup=False)
@@ -55,7 +56,10 @@ def print_table(out: Console, table: Table) -> None:
         title=table.title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
     for number, heading in enumerate(table.headings[:columns]):
-        rich.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number > 1)
+        if number < 2:
+            rich.add_column(heading, justify="left", min_width=12)
+        else:
+            rich.add_column(heading, justify="right", no_wrap=True)
     for number, row in enumerate(table.rows):
         cells = [
             Text(cell, style=STYLES.get(table.tones.get((number, column), ""), ""))

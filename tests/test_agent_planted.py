@@ -8,10 +8,18 @@ import pytest
 from agents import compared
 
 from eval.agent import scores
+from eval.agent.break_even import (
+    ABOVE,
+    BELOW,
+    NOWHERE,
+    break_even_loss,
+    break_even_words,
+    cost_at,
+    side_of,
+)
 from eval.agent.checker import ERRORS
 from eval.agent.compare import ALL_STANDARD
 from eval.agent.planted import planted_rows, planted_run, steps
-from eval.agent.plots import break_even_loss, cost_at, side_words
 from eval.agent.records import task_records
 from eval.agent.tables import pass_table, rules_table
 from eval.agent.words import advice, best_policy
@@ -93,9 +101,10 @@ def test_the_break_even_line_is_where_both_cost_the_same():
         costs = agent["costs"]
         now = cost_at(agent, name, costs["dollars_per_human_hour"], costs["dollars_per_wrong_commit"])
         assert now == pytest.approx(row["cost_per_success"]["value"])
-    assert side_words(np.array([[-1.0, 0.5], [2.0, 3.0]])) == "pays below its line"
-    assert side_words(np.array([[1.0, 2.0], [-1.0, 0.5]])) == "pays above its line"
-    assert side_words(np.array([[1.0, 2.0]])) == "pays at none of these prices"
+    assert side_of(np.array([[-1.0, 0.5], [2.0, 3.0]])) == BELOW
+    assert side_of(np.array([[1.0, 2.0], [-1.0, 0.5]])) == ABOVE
+    assert side_of(np.array([[1.0, 2.0]])) == NOWHERE
+    assert f"{NOWHERE}: all priority" in break_even_words(agent)
     loss = break_even_loss(agent, "all fast", 0.0)
     assert loss is not None
     assert cost_at(agent, "all fast", 0.0, loss) == pytest.approx(cost_at(agent, ALL_STANDARD, 0.0, loss))

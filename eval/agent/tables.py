@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from eval.agent.break_even import break_even_words
 from eval.agent.checker import ERRORS
 from eval.agent.compare import ALL_STANDARD
 from eval.agent.policies import PRIORITY, STANDARD
@@ -32,45 +33,51 @@ COSTS = {
 }
 
 
-def policy_table(agent: Mapping[str, Any]) -> Table:
-    """Every policy: cost of a success, what is saved, completion, retries, minutes of people and waiting."""
+def policy_table(agent: Mapping[str, Any], *, brief: bool = False) -> Table:
+    """Every policy: cost of a success, what is saved, completion, retries, minutes of waiting and of people.
+
+    brief: for a terminal, with intervals of the costs alone.
+    """
     best = best_policy(agent)
     rows: list[tuple[str, ...]] = []
     tones = {}
+    saving_at = 2 if brief else 3
     for name, row in agent["policies"].items():
-        saved = "" if name == ALL_STANDARD else dollars_words(row["saving"])
-        tones[len(rows), 3] = _tone(row["saving"])
+        tones[len(rows), saving_at] = _tone(row["saving"])
+        figures = [
+            *(percent_words(row[key]) for key in ("success_rate", "completion_rate")),
+            *(number_words(row[key]) for key in COUNTS),
+        ]
         rows.append(
             (
                 name + (" (cheapest)" if name == best else ""),
-                _difference(row),
+                *(() if brief else (_difference(row),)),
                 dollars_words(row["cost_per_success"]),
-                saved,
-                *(percent_words(row[key]) for key in ("success_rate", "completion_rate")),
-                *(
-                    number_words(row[key])
-                    for key in ("retries", "waiting_minutes", "human_minutes", "total_minutes")
-                ),
+                "" if name == ALL_STANDARD else dollars_words(row["saving"]),
+                *(figure.split(" ")[0] if brief else figure for figure in figures),
             )
         )
     return Table(
         title="Policies: which tier answers which call",
-        headings=("policy", "beside standard", "cost of a success (95 %)", "saved over standard (95 %)",
-                  "right", "without a person", "retries", "waiting min", "human min", "min in all"),
+        headings=(
+            "policy", *(() if brief else ("beside standard",)), "cost of a success (95 %)", "saved (95 %)",
+            "right, %", "alone, %", "retries", "waiting min", "human min", "min in all",
+        ),
         rows=tuple(rows),
         note=run_words(agent),
-        remarks=(POLICY_WORDS, by_hand_words(agent)),
-        spare=3,
+        remarks=(POLICY_WORDS, by_hand_words(agent), break_even_words(agent)),
+        spare=5,
         tones=tones,
     )  # fmt: skip
 
 
+COUNTS = ("retries", "waiting_minutes", "human_minutes", "total_minutes")
 POLICY_WORDS = (
     "a row a policy, each figure a run: cost of a success: all that was spent, failures, people and losses "
     "included, over the outcomes that are right in the end; right: no wrong call was executed unnoticed; "
-    "without a person: and no step was done by hand; intervals: 95 %, whole tasks resampled. Priority has "
-    "the weights of standard and so its mistakes: it buys latency. A pruned tier has other weights: it buys "
-    "latency and price, and mistakes of its own."
+    "alone: and no step was done by a person; saved: over all standard; intervals: 95 %, whole tasks "
+    "resampled. Priority has the weights of standard and so its mistakes: it buys latency. A pruned tier has "
+    "other weights: it buys latency and price, and mistakes of its own."
 )
 
 
