@@ -9,7 +9,7 @@ OPENVINO := optimum-intel==2.2.0 openvino==2026.4.1
 # A process for each core, a file of tests at a time; their models are too small for more threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
-.PHONY: quickstart test test-all test-exports openvino check schema notebooks docs clean
+.PHONY: quickstart test test-all test-exports test-inspect openvino check schema notebooks docs clean
 
 quickstart: $(VENV)/base  ## prune, distil and evaluate a real model: configs/quickstart.yaml
 	@echo "prune, distill, eval: about 10 minutes on 2 idle cores"
@@ -27,12 +27,22 @@ test-all: $(VENV)/dev  ## the slow ones too
 test-exports: .venv-exports/done  ## mergekit and llama.cpp take a pruned model, and predict what it does
 	OMP_NUM_THREADS=1 .venv-exports/bin/python -m pytest -q -m exports
 
+# Apart too: it brings providers and packages that nothing else here needs.
+test-inspect: .venv-inspect/done  ## the agent suite in Inspect AI
+	OMP_NUM_THREADS=1 .venv-inspect/bin/python -m pytest -q tests/test_agent_inspect.py
+
 openvino: .venv-openvino/done  ## the environment that `prune.export --to openvino --python .venv-openvino/bin/python` needs
 
 .venv-exports/done: $(VENV)/dev
 	$(PYTHON) -m venv .venv-exports
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-exports/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
 	.venv-exports/bin/pip install --quiet -c constraints.txt -e '.[gguf,mergekit]'
+	touch $@
+
+.venv-inspect/done: $(VENV)/dev
+	$(PYTHON) -m venv .venv-inspect
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-inspect/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
+	.venv-inspect/bin/pip install --quiet -c constraints.txt -e '.[inspect]'
 	touch $@
 
 .venv-openvino/done:
@@ -72,4 +82,4 @@ $(VENV)/docs: $(VENV)/base
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-exports .venv-openvino runs site
+	rm -rf $(VENV) .venv-exports .venv-inspect .venv-openvino runs site

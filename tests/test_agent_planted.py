@@ -104,7 +104,7 @@ def test_the_break_even_line_is_where_both_cost_the_same():
     assert side_of(np.array([[-1.0, 0.5], [2.0, 3.0]])) == BELOW
     assert side_of(np.array([[1.0, 2.0], [-1.0, 0.5]])) == ABOVE
     assert side_of(np.array([[1.0, 2.0]])) == NOWHERE
-    assert f"{NOWHERE}: all priority" in break_even_words(agent)
+    assert f"{NOWHERE}: 'all priority'" in break_even_words(agent)
     loss = break_even_loss(agent, "all fast", 0.0)
     assert loss is not None
     assert cost_at(agent, "all fast", 0.0, loss) == pytest.approx(cost_at(agent, ALL_STANDARD, 0.0, loss))

@@ -13,8 +13,7 @@ from benchmarks.policy_client import Setting, answers_paid, message_of, run_task
 from eval.agent.planted import planted_run
 from eval.agent.policies import STANDARD, Run, Tier
 from eval.agent.tasks import generate_tasks
-from eval.agent.words import best_policy
-from eval.route import call_classes, serve_section
+from eval.route import call_classes, servable, serve_section
 from fastpath.config_costs import AgentConfig, CostsConfig
 
 TASKS = generate_tasks(split="evaluation", seed=1000, num_tasks=48)
@@ -39,7 +38,7 @@ def policy_for(kind, costs):
     """A policy file's data, chosen on other tasks by agents that err as often as the servers do."""
     settings = {"attempts": 2, "detection": DETECTION[kind]}
     agent = compared(planted_run(RATES, num_tasks=64, nats=NATS[kind]), costs=costs, **settings)
-    name = best_policy(agent, without=("all priority",))
+    name = servable(agent | {"form": "tools"})
     found = agent["policies"][name]["policy"]
     assert found == kind, (name, agent["cost_per_success"])
     return {

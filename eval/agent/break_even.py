@@ -49,7 +49,7 @@ def break_even_words(agent: Mapping[str, Any]) -> str:
     for name, dearer in beyond_standard(agent).items():
         sides.setdefault(side_of(dearer), []).append(name)
     hours, commits = (prices.max() for prices in grid(agent))
-    said = "; ".join(f"{side}: {', '.join(names)}" for side, names in sides.items())
+    said = "; ".join(f"{side}: {', '.join(map(repr, names))}" for side, names in sides.items())
     return f"People at $0 to ${hours:g} an hour, wrong commits at $0 to ${commits:g}: {said}."
 
 
