@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from families import tiny_model
 from tiny import byte_tokenizer, run_stage, tiny_llama, write_recipe
 
 from prune import export
@@ -26,6 +27,13 @@ def write_base(folder: Path, tokenizer=None, **changes) -> Path:
     )  # not as transformers writes it
     (folder / "README.md").write_text(CARD)
     (folder / "LICENSE").write_text("Do what you like.\n")
+    return folder
+
+
+def write_family(folder: Path, family: str, **changes) -> Path:
+    """A tiny base of another model type, over bytes."""
+    tiny_model(family, vocab_size=260, bos_token_id=256, eos_token_id=257, **changes).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
     return folder
 
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from exporting import export_of, facts_of, write_base, write_pruned
+from exporting import export_of, facts_of, write_base, write_family, write_pruned
 from safetensors.torch import save_file
 from test_imports import imported
 from test_serve_launch import VLLM_FLAGS
@@ -43,7 +43,20 @@ def test_mergekit_makes_the_same_model_from_the_yaml(run, capsys):
     facts = facts_of(capsys)
     assert facts["proof"]["executed_by"].startswith("mergekit ")
     assert facts["proof"]["tensors_equal"] == 2 + 4 * 9  # embeddings, last norm, nine tensors a block
+    assert facts["proof"]["largest_difference"] == 0.0
     assert (run / "export/mergekit/mergekit.yaml").read_text() == (run / "prune/mergekit.yaml").read_text()
+
+
+@pytest.mark.exports
+@needs("mergekit")
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text"])
+def test_model_whose_config_mergekit_leaves_wrong_is_refused_in_words(tmp_path, capsys, family):
+    run = write_pruned(tmp_path, write_family(tmp_path / "model", family))
+    assert "# mergekit leaves layer_types" in (run / "prune/mergekit.yaml").read_text()
+    assert export_of("--run", run, "--to", "mergekit") == 2
+    err = capsys.readouterr().err
+    assert "this cut also changes layer_types" in err and "--to hf works" in err and "Traceback" not in err
+    assert not (run / "export/mergekit").exists()
 
 
 @pytest.mark.exports
