@@ -65,7 +65,7 @@ def told_lineage(made: Made, folder: Path, request: Request) -> Lineage:
     return lineage
 
 
-def copy_model(made: Made, folder: Path, max_shard_size: str) -> None:
+def copy_model(made: Made, folder: Path, max_shard_size: str = "") -> None:
     """The run's model folder without its tokenizer: linked where the disk can, or saved in smaller files."""
     theirs = {path for pattern in TOKENIZER for path in made.folder.glob(pattern)}
     for path in sorted(made.folder.iterdir()):
