@@ -5,6 +5,7 @@ import json
 import pytest
 from exporting import export_of, facts_of, write_base, write_pruned
 from huggingface_hub import metadata_load
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -129,7 +130,8 @@ class FakeHub:
         self.calls.append(("create", name, keys))
         return f"https://huggingface.co/{name}"
 
-    def upload_folder(self, *, folder_path, repo_id, **keys):
+    def upload_folder(self, *, folder_path, repo_id, delete_patterns, **keys):
+        self.deleted = delete_patterns
         self.calls.append(("upload", repo_id, sorted(path.name for path in folder_path.iterdir())))
 
 
@@ -146,6 +148,10 @@ def test_nothing_is_pushed_unless_asked_and_then_the_proved_folder(run, believed
         *files
     }
     assert all(not name.startswith(".") for name in files)
+    shards = ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    theirs = ["config.json", "adapter/model.safetensors", "README.md"]
+    there = ["model.safetensors", *shards, *theirs]  # an earlier push's, and what is not ours
+    assert list(filter_repo_objects(there, ignore_patterns=api.deleted)) == theirs
     own = Lineage.read(run / "prune/model").base  # a folder of this machine, which is nobody's business
     told = [(run / "export/hf" / name).read_text() for name in ("README.md", "lineage.json")]
     assert own.startswith("/") and not any(own in text for text in told)
