@@ -28,7 +28,8 @@ def write_base(folder: Path, tokenizer=None, **changes) -> Path:
         json.dumps(json.loads(path.read_text()), indent=7) + "\n\n"
     )  # not as transformers writes it
     (folder / "README.md").write_text(CARD)
-    (folder / "LICENSE").write_text("Do what you like.\n")
+    for name in ("LICENSE", "NOTICE", "USE_POLICY.md"):
+        (folder / name).write_text("Do what you like.\n")
     return folder
 
 
