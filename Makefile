@@ -23,8 +23,8 @@ test: $(VENV)/dev  ## the whole test suite, without the slow ones
 test-all: $(VENV)/dev  ## the slow ones too
 	$(PYTEST)
 
-# What exports need clashes (its own gguf, older transformers): apart, on top of .venv's packages.
-test-exports: .venv-exports/done  ## mergekit and llama.cpp take a pruned model, and predict what it does
+# convert-hf-to-gguf puts files of its own into the package gguf: apart, on top of .venv's packages.
+test-exports: .venv-exports/done  ## mergekit and llama.cpp take a pruned model, and predict what it does; makes .venv-exports
 	OMP_NUM_THREADS=1 .venv-exports/bin/python -m pytest -q -m exports
 
 # Apart too: it brings providers and packages that nothing else here needs.

@@ -47,6 +47,14 @@ def cut_config(config: PreTrainedConfig, keep: Sequence[int]) -> PreTrainedConfi
     return cut
 
 
+def beyond_depth(config: PreTrainedConfig, keep: Sequence[int]) -> tuple[str, ...]:
+    """Keys besides the number of blocks that the config of the blocks `keep` says otherwise. SurgeryError."""
+    text = config.get_text_config(decoder=True)
+    depth = text.attribute_map.get("num_hidden_layers", "num_hidden_layers")
+    before, after = text.to_dict(), cut_config(config, keep).get_text_config(decoder=True).to_dict()
+    return tuple(sorted(key for key in after if key != depth and after[key] != before.get(key)))
+
+
 def _check_cuttable(name: str, config: PreTrainedConfig) -> None:
     if getattr(config, "quantization_config", None):
         raise SurgeryError(

@@ -49,6 +49,8 @@ EMBEDDED = {
     ),
 }
 
+LEGAL = ("LICENSE*", "NOTICE*", "USE_POLICY*")
+"""Files that a licence wants passed on (Apache-2.0, 4d) or names as part of it (Llama's)."""
 log = logging.getLogger("fastpath")
 
 
@@ -122,7 +124,7 @@ def _downloaded(name: str, revision: str, trust_remote_code: bool) -> Source:
         "*.txt",
         "*.jinja",
         "README.md",
-        "LICENSE*",
+        *LEGAL,
         *(["*.py"] if trust_remote_code else []),
     ]
     nested = [f"*/{pattern}" for pattern in allow if pattern != "*.jinja"]  # copies in other formats

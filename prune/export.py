@@ -10,13 +10,14 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from fastpath.cli import guarded
-from fastpath.errors import ConfigError
-from fastpath.runs import EXPORTING
+from fastpath.errors import ConfigError, RunError
+from fastpath.runs import EXPORTING, locked
 from prune.exports.draft import export_draft
 from prune.exports.gguf import export_gguf
 from prune.exports.hf import export_hf
@@ -59,11 +60,28 @@ def main() -> int:
         made = read_made(arguments.run, arguments.model)
         changes = tuple(arguments.changes)
         request = Request(arguments.python, arguments.max_shard_size, arguments.push, changes)
-        facts = TARGETS[arguments.to](made, out, request)
+        with alone(out):
+            facts = TARGETS[arguments.to](made, out, request)
         head = {"stage": "prune.export", "to": arguments.to, "model": made.stage, "path": str(out)}
         print(json.dumps({**head, **facts, "seconds": round(time.monotonic() - begun, 1)}))
 
     return guarded(work)
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other exports out of this folder meanwhile. Raises RunError if one is being written there."""
+    lock = out.with_name(f".{out.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock))
+        except RunError:
+            raise RunError(
+                f"{out}: another export is being written there; wait for it, or name a new folder by --out"
+            ) from None
+        stack.callback(lock.unlink, missing_ok=True)
+        yield
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ In mergekit's YAML a slice's `layer_range: [a, b]` is half-open and 0-based, as 
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -133,11 +134,17 @@ def _source(part: Any, where: str) -> dict[str, Any]:
     return source
 
 
-def mergekit_yaml(plan: Plan, source: Source) -> str:
-    """The passthrough YAML that cuts what the plan cuts; `mergekit-yaml FILE OUT` executes it."""
+def mergekit_yaml(plan: Plan, source: Source, beyond: Sequence[str] = ()) -> str:
+    """The passthrough YAML that cuts what the plan cuts; `mergekit-yaml FILE OUT` executes it.
+
+    `beyond`: what this cut changes in config.json besides the number of layers, which mergekit leaves.
+    """
     is_hub_id = len(source.revision) == 40  # a commit
     model = f"{source.name}@{source.revision}" if is_hub_id else str(source.folder.resolve())
-    lines = ["# The cut of plan.json for mergekit, without any repair.", "slices:"]
+    lines = ["# The cut of plan.json for mergekit, without any repair."]
+    if beyond:
+        lines.append(f"# mergekit leaves {', '.join(beyond)} of config.json as it is: take prune/model's.")
+    lines.append("slices:")
     for start, end in spans_of(plan.keep):
         lines += ["- sources:", f"  - model: {json.dumps(model)}", f"    layer_range: [{start}, {end}]"]
     return "\n".join([*lines, "merge_method: passthrough", ""])

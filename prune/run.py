@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from fastpath.block_config import cut_config
+from fastpath.block_config import beyond_depth, cut_config
 from fastpath.blocks import find_blocks
 from fastpath.config import PruneConfig, Recipe
 from fastpath.errors import ConfigError, RunError
@@ -80,7 +80,8 @@ def run(recipe: Recipe) -> Path:
         team.tell(None)
         step(out, "plan.json", chosen.model_dump)
         plan = checked_plan(out / "plan.json", chosen, scores)
-        write_text(out / "mergekit.yaml", mergekit_yaml(plan, source))
+        beyond = beyond_depth(model.config, plan.keep)
+        write_text(out / "mergekit.yaml", mergekit_yaml(plan, source, beyond))
         if scores:
             write_text(out / "scores.svg", svg_text(cost_figure(scores, plan.drop), name="scores"))
         log.info("cutting blocks %s and checking: cut == skipped", list(plan.drop))

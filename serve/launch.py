@@ -19,13 +19,13 @@ from fastpath.config import Recipe
 from fastpath.config_serve import ServeConfig, TierName
 from fastpath.errors import ConfigError
 from fastpath.recipe_file import load_recipe
-from fastpath.runs import read_json, write_text
+from fastpath.runs import write_text
+from serve.drafted import speculative
 from serve.tiers import model_of
 
 FIRST_PORT = 8001
 CHUNK_TOKENS = 512  # of one prompt in a step of vLLM: what keeps short prompts from waiting behind long ones
 IMAGE = "vllm/vllm-openai:v0.32.0"
-SPECULATIVE_TOKENS = 4
 TOOLS_NOTE = "# Calls of tools need --enable-auto-tool-choice and the model's --tool-call-parser."
 
 
@@ -77,14 +77,6 @@ def deployments(recipe: Recipe, config: ServeConfig, *, shared: bool, draft: str
             settings["speculative_config"] = drafting
         made.append(Deployment(tuple(names), model, port, settings, sum(tier.queue for tier in tiers)))
     return made
-
-
-def speculative(draft: str) -> dict[str, Any]:
-    """vLLM's speculative-config; k is what `prune.export --to draft` wrote beside the draft, if it did."""
-    path = Path(draft) / "generation_config.json"
-    said = read_json(path) if path.is_file() else {}
-    tokens = said.get("num_assistant_tokens") or SPECULATIVE_TOKENS
-    return {"model": draft, "method": "draft_model", "num_speculative_tokens": tokens}
 
 
 def gpu_model(tier: str, asked: str, recipe: Recipe) -> str:

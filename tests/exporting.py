@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from families import tiny_model
 from tiny import byte_tokenizer, run_stage, tiny_llama, write_recipe
+from transformers import GemmaTokenizer
 
 from prune import export
+from prune.exports.proof import TEXTS
 
 CHAT = "{% for turn in messages %}{{ turn['role'] }}: {{ turn['content'] }}\n{% endfor %}"
 CARD = "---\nlicense: other\nlicense_name: tiny-licence\nlicense_link: LICENSE\nlanguage: [en]\n---\n# Tiny\n"
@@ -25,7 +28,34 @@ def write_base(folder: Path, tokenizer=None, **changes) -> Path:
         json.dumps(json.loads(path.read_text()), indent=7) + "\n\n"
     )  # not as transformers writes it
     (folder / "README.md").write_text(CARD)
-    (folder / "LICENSE").write_text("Do what you like.\n")
+    for name in ("LICENSE", "NOTICE", "USE_POLICY.md"):
+        (folder / name).write_text("Do what you like.\n")
+    return folder
+
+
+def write_family(folder: Path, family: str, **changes) -> Path:
+    """A tiny base of another model type, over bytes."""
+    tiny_model(family, vocab_size=260, bos_token_id=256, eos_token_id=257, **changes).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def write_sentencepiece(folder: Path, family: str, **changes) -> Path:
+    """A tiny base of a model type whose tokenizer is SentencePiece's, with its tokenizer.model."""
+    import sentencepiece
+
+    folder.mkdir()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 4), model_prefix=str(folder / "tokenizer"), model_type="bpe",
+        vocab_size=400, hard_vocab_limit=False, byte_fallback=True, pad_id=0, eos_id=1, bos_id=2, unk_id=3,
+        add_dummy_prefix=False, remove_extra_whitespaces=False, normalization_rule_name="identity",
+        minloglevel=2,
+    )  # fmt: skip
+    (folder / "tokenizer.vocab").unlink()
+    tokenizer = GemmaTokenizer.from_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
+    tiny_model(family, vocab_size=len(tokenizer), **ids, **changes).save_pretrained(folder)
     return folder
 
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 from families import DEPTH, FULL, KEEP, SLIDING, tiny_config
 
-from fastpath.block_config import cut_config
+from fastpath.block_config import beyond_depth, cut_config
 from fastpath.errors import SurgeryError
 
 
@@ -42,3 +42,9 @@ def test_a_list_that_may_be_per_block_is_refused_by_name():
 def test_a_bad_plan_is_refused(keep):
     with pytest.raises(SurgeryError, match=r"LlamaConfig: cannot keep blocks .*; name some of 0 to 5"):
         cut_config(tiny_config("llama"), keep)
+
+
+def test_what_a_cut_says_beside_the_number_of_blocks_is_named():
+    assert beyond_depth(tiny_config("llama"), KEEP) == ()
+    assert beyond_depth(tiny_config("gpt2"), KEEP) == ()
+    assert beyond_depth(tiny_config("gemma3_text"), KEEP) == ("layer_types",)

@@ -1,14 +1,17 @@
 """`--to hf`: what is published loads without us, is the base's where it should be, and says what it is."""
 
 import json
+import shutil
 
 import pytest
 from exporting import export_of, facts_of, write_base, write_pruned
 from huggingface_hub import metadata_load
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from fastpath.models import Lineage, weights_sha256
+from fastpath.runs import locked
 from prune.export import main
 from prune.exports import hf, hub
 from prune.exports.proof import Proof
@@ -38,9 +41,8 @@ def test_folder_is_stock_proved_and_byte_equal_to_the_base_where_it_should_be(ru
     assert facts["to"] == "hf" and facts["model"] == "prune" and facts["path"] == str(folder)
     assert facts["proof"]["largest_difference"] == 0.0 and facts["proof"]["same_top"] == 1.0
     assert facts["proof"]["loaded_by"].startswith("transformers ")
-    assert {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "LICENSE"} <= {
-        *facts["as_the_base"]
-    }
+    tokenizer = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    assert tokenizer | {"LICENSE", "NOTICE", "USE_POLICY.md"} <= {*facts["as_the_base"]}
     for name in facts["as_the_base"]:
         assert (folder / name).read_bytes() == (base / name).read_bytes()
     assert weights_sha256(folder) == Lineage.read(run / "prune/model").weights_sha256
@@ -129,7 +131,8 @@ class FakeHub:
         self.calls.append(("create", name, keys))
         return f"https://huggingface.co/{name}"
 
-    def upload_folder(self, *, folder_path, repo_id, **keys):
+    def upload_folder(self, *, folder_path, repo_id, delete_patterns, **keys):
+        self.deleted = delete_patterns
         self.calls.append(("upload", repo_id, sorted(path.name for path in folder_path.iterdir())))
 
 
@@ -146,6 +149,10 @@ def test_nothing_is_pushed_unless_asked_and_then_the_proved_folder(run, believed
         *files
     }
     assert all(not name.startswith(".") for name in files)
+    shards = ["model-00001-of-00002.safetensors", "model.safetensors.index.json"]
+    theirs = ["config.json", "adapter/model.safetensors", "README.md"]
+    there = ["model.safetensors", *shards, *theirs]  # an earlier push's, and what is not ours
+    assert list(filter_repo_objects(there, ignore_patterns=api.deleted)) == theirs
     own = Lineage.read(run / "prune/model").base  # a folder of this machine, which is nobody's business
     told = [(run / "export/hf" / name).read_text() for name in ("README.md", "lineage.json")]
     assert own.startswith("/") and not any(own in text for text in told)
@@ -195,6 +202,27 @@ def test_what_cannot_be_exported_is_one_line(run, capsys, arguments, message):
     assert export_of("--run", run, *arguments) == 2
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
+
+
+def test_model_of_a_distillation_that_has_not_finished_is_the_cut_and_says_so(
+    run, believed, tmp_path, caplog
+):
+    copy = shutil.copytree(run, tmp_path / "run")
+    (copy / "distill").mkdir()
+    with caplog.at_level("WARNING", logger="fastpath"):
+        assert export_of("--run", copy, "--to", "hf", "--model", "prune") == 0
+        assert not [line for line in caplog.messages if "distill" in line]
+        assert export_of("--run", copy, "--to", "hf") == 0
+    assert f"warning: {copy / 'distill'}: has not finished; this is the model of prune" in caplog.messages
+
+
+def test_two_exports_into_one_folder_are_not_written_at_once(run, believed, capsys):
+    """The second would have removed the files under the first."""
+    with locked(run / "export/.hf.lock"):
+        assert export_of("--run", run, "--to", "hf") == 2
+    assert f"{run / 'export/hf'}: another export is being written there" in capsys.readouterr().err
+    assert export_of("--run", run, "--to", "hf") == 0
+    assert not list(run.glob("export/.*"))
 
 
 def test_run_that_is_not_there_is_one_line(tmp_path, capsys):

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from exporting import export_of, facts_of, write_base, write_pruned
+from exporting import export_of, facts_of, write_base, write_family, write_pruned, write_sentencepiece
 from safetensors.torch import save_file
 from test_imports import imported
 from test_serve_launch import VLLM_FLAGS
@@ -43,7 +43,20 @@ def test_mergekit_makes_the_same_model_from_the_yaml(run, capsys):
     facts = facts_of(capsys)
     assert facts["proof"]["executed_by"].startswith("mergekit ")
     assert facts["proof"]["tensors_equal"] == 2 + 4 * 9  # embeddings, last norm, nine tensors a block
+    assert facts["proof"]["largest_difference"] == 0.0
     assert (run / "export/mergekit/mergekit.yaml").read_text() == (run / "prune/mergekit.yaml").read_text()
+
+
+@pytest.mark.exports
+@needs("mergekit")
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text"])
+def test_model_whose_config_mergekit_leaves_wrong_is_refused_in_words(tmp_path, capsys, family):
+    run = write_pruned(tmp_path, write_family(tmp_path / "model", family))
+    assert "# mergekit leaves layer_types" in (run / "prune/mergekit.yaml").read_text()
+    assert export_of("--run", run, "--to", "mergekit") == 2
+    err = capsys.readouterr().err
+    assert "this cut also changes layer_types" in err and "--to hf works" in err and "Traceback" not in err
+    assert not (run / "export/mergekit").exists()
 
 
 @pytest.mark.exports
@@ -58,7 +71,18 @@ def test_llama_cpp_reads_the_converted_file_and_predicts_the_same(tmp_path, caps
     assert facts["proof"]["same_top"] == 1.0 and facts["proof"]["largest_difference"] < 0.01
     assert facts["file"].endswith("model-f32.gguf")
     drop = ",".join(map(str, read_made(run).plan.drop))
-    assert facts["llama_quantize"] == f"llama-quantize --prune-layers {drop} BASE-f32.gguf model-f32.gguf F32"
+    assert facts["llama_quantize"] == f"llama-quantize --prune-layers {drop} BASE-f32.gguf cut-f32.gguf F32"
+    assert {path.name for path in (run / "export/gguf").iterdir()} == {"model-f32.gguf", "README.md"}
+
+
+@pytest.mark.exports
+@needs("xllamacpp")
+def test_tokenizer_of_sentencepiece_reaches_llama_cpp(tmp_path, capsys):
+    """Its converter reads tokenizer.model, which a run's own folder does not hold."""
+    run = write_pruned(tmp_path, write_sentencepiece(tmp_path / "model", "gemma"))
+    assert not (run / "prune/model/tokenizer.model").exists()
+    assert export_of("--run", run, "--to", "gguf") == 0
+    assert facts_of(capsys)["proof"]["same_top"] == 1.0
 
 
 @pytest.mark.exports
@@ -100,9 +124,11 @@ def test_vllm_gets_a_command_with_its_own_flags_and_a_script_that_parses(run, ca
 
 def test_llama_quantize_line_says_where_it_gives_less_than_this_model(run):
     made = read_made(run)
-    assert len(gguf.quantize_lines(made, "m.gguf", "f16")) == 2
+    _, says, line = gguf.quantize_lines(made, "model-f16.gguf", "f16")
+    assert "training" not in says and "not compared" in says
+    assert "BASE-f16.gguf cut-f16.gguf F16" in line  # never the file that was compared
     trained = type(made)(made.run, "distill", made.recipe, made.plan, made.lineage)
-    assert "The bare cut, without the training" in gguf.quantize_lines(trained, "m.gguf", "f16")[1]
+    assert "without the training" in gguf.quantize_lines(trained, "m.gguf", "f16")[1]
     with pytest.raises(ExportError, match="does not train"):
         mergekit.export_mergekit(trained, run / "export/mergekit", None)
 

@@ -80,7 +80,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(tmp_path, monkeypatch):
     """A hub on loopback that has team/tiny, with a pickle, a script and a nested copy beside the weights."""
     folder = write_tiny(tmp_path / "repo")
-    for extra in ("pytorch_model.bin", "modeling_tiny.py", "original/consolidated.safetensors"):
+    never = ("pytorch_model.bin", "modeling_tiny.py", "original/consolidated.safetensors")
+    for extra in (*never, "LICENSE", "NOTICE", "USE_POLICY.md", "original/NOTICE"):
         (folder / extra).parent.mkdir(exist_ok=True)
         (folder / extra).write_bytes(b"never")
     asked: list[str] = []
@@ -102,7 +103,7 @@ def test_hub_id_is_downloaded_at_its_commit_without_pickles_or_code(hub, tmp_pat
     assert source.revision == Hub.commit
     assert source.folder.name == Hub.commit
     got = {str(p.relative_to(source.folder)) for p in source.folder.rglob("*") if p.is_file()}
-    assert {"config.json", "model.safetensors", "tokenizer.json"} <= got
+    assert {"config.json", "model.safetensors", "tokenizer.json", "LICENSE", "NOTICE", "USE_POLICY.md"} <= got
     assert not any(p.endswith((".bin", ".py")) or "/" in p for p in got)
     with torch.no_grad():
         loaded, made = (

@@ -62,6 +62,24 @@ def test_exported_draft_guesses_for_standard_as_often_as_was_measured_to_pay(mon
     assert "--draft-model /none: no model there" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("beside", ["draft.json", "prune/draft.json", "prune/model/draft.json"])
+def test_draft_that_was_measured_not_to_pay_is_refused(monkeypatch, tmp_path, capsys, beside):
+    """An earlier number of guesses may still stand in its generation config."""
+    export = tmp_path / "draft"
+    draft = export / "prune/model"
+    draft.mkdir(parents=True)
+    (draft / "config.json").write_text("{}")
+    (draft / "generation_config.json").write_text('{"num_assistant_tokens": 6}')
+    (export / beside).write_text('{"tokens": 0, "predicted_speedup": 0.9}')
+    assert written(monkeypatch, tmp_path, "vllm", "--draft-model", str(draft))[0] == 2
+    err = capsys.readouterr().err
+    assert "measured as off (draft.json)" in err and "Traceback" not in err
+    assert not (tmp_path / "run/serve").exists()
+    (export / beside).write_text('{"tokens": 3, "predicted_speedup": 1.2}')
+    code, folder = written(monkeypatch, tmp_path, "vllm", "--draft-model", str(draft))
+    assert code == 0 and '"num_speculative_tokens": 3' in (folder / "engines.sh").read_text()
+
+
 @pytest.mark.parametrize("target", sorted(launch.TARGETS))
 def test_the_gateways_recipe_is_valid_and_names_every_engine(monkeypatch, tmp_path, target):
     code, folder = written(monkeypatch, tmp_path, target)

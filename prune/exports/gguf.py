@@ -2,17 +2,19 @@
 
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from safetensors import safe_open
 
 from fastpath.errors import ExportError
 from fastpath.runs import new_folder, write_text
+from prune.exports.hf import copy_model, copy_of_base
 from prune.exports.made import Made
 from prune.exports.proof import prove, run_python, version_of, write_reference
 from prune.exports.request import Request
 
-INSTALL = "pip install -c constraints.txt -e '.[gguf]'"
+INSTALL = "`make test-exports` installs it: then --python .venv-exports/bin/python"
 TYPES = {"F32": ("f32", "float32"), "F16": ("f16", "float16"), "BF16": ("bf16", "bfloat16")}
 """What safetensors calls a type -> what llama.cpp does, and torch."""
 UNKNOWN_TOKENIZER = "pre-tokenizer was not recognized"
@@ -26,7 +28,7 @@ def export_gguf(made: Made, out: Path, request: Request) -> dict[str, Any]:
     kind, dtype = stored_type(made.folder)
     with new_folder(out) as unfinished:
         file = unfinished / f"model-{kind}.gguf"
-        convert(made.folder, file, kind, request.python)
+        convert(made, file, kind, request.python)
         reference = unfinished.with_name(f".{out.name}.reference.safetensors")
         try:
             write_reference(made, reference)
@@ -52,24 +54,33 @@ def stored_type(folder: Path) -> tuple[str, str]:
     return TYPES[most]
 
 
-def convert(folder: Path, file: Path, kind: str, python: str) -> None:
-    """Run llama.cpp's converter. Raises ExportError in words."""
-    try:
+def convert(made: Made, file: Path, kind: str, python: str) -> None:
+    """Run llama.cpp's converter. Raises ExportError in words.
+
+    It reads the base's own tokenizer files: some models need tokenizer.model, which a run does not write.
+    """
+    with TemporaryDirectory(dir=file.parent) as name:
+        folder = Path(name)
+        copy_model(made, folder)
+        copy_of_base(made.base().folder, folder)
         arguments = [str(folder), "--outtype", kind, "--outfile", str(file)]
-        run_python(python, ["-c", CONVERT, *arguments], what="llama.cpp's converter")
-    except ExportError as error:
-        if UNKNOWN_TOKENIZER in str(error):
+        try:
+            run_python(python, ["-c", CONVERT, *arguments], what="llama.cpp's converter")
+        except ExportError as error:
+            if UNKNOWN_TOKENIZER not in str(error):
+                raise
             raise ExportError(
-                f"{folder}: llama.cpp does not know this model's tokenizer: no GGUF file; --to hf works"
+                f"{made.folder}: llama.cpp does not know this model's tokenizer: no GGUF file; --to hf works"
             ) from None
-        raise
 
 
 def quantize_lines(made: Made, name: str, kind: str) -> list[str]:
-    """Shell lines: a smaller file, and the same cut by llama.cpp itself on a GGUF file of the base."""
+    """Shell lines: a smaller file, and the bare cut by llama.cpp itself from a GGUF file of the base."""
     drop = ",".join(map(str, made.plan.drop))
-    lines = [f"llama-quantize {name} model-Q4_K_M.gguf Q4_K_M   # smaller; not compared"]
     mended = made.plan.repair is not None and made.plan.repair.applied
-    if made.stage != "prune" or mended:
-        lines.append("# The bare cut, without the training or repair of this model:")
-    return [*lines, f"llama-quantize --prune-layers {drop} BASE-{kind}.gguf model-{kind}.gguf {kind.upper()}"]
+    less = ", without the training or repair of this model" if made.stage != "prune" or mended else ""
+    return [
+        f"llama-quantize {name} model-Q4_K_M.gguf Q4_K_M   # smaller; not compared",
+        f"# The cut by llama.cpp itself{less}; not compared, and llama.cpp cannot load it for every model:",
+        f"llama-quantize --prune-layers {drop} BASE-{kind}.gguf cut-{kind}.gguf {kind.upper()}",
+    ]

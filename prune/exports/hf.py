@@ -10,7 +10,7 @@ from fastpath.errors import ConfigError, ExportError
 from fastpath.models import Lineage, weights_sha256
 from fastpath.quiet import quiet
 from fastpath.runs import new_folder, write_text
-from fastpath.sources import is_hub_id
+from fastpath.sources import LEGAL, is_hub_id
 from prune.exports.hub import hub_card, push
 from prune.exports.made import Made
 from prune.exports.proof import prove, version_of, write_reference
@@ -21,7 +21,7 @@ TOKENIZER = (
     "*.tiktoken", "chat_template*", "additional_chat_templates/*",
 )  # fmt: skip
 """Files that stay as the base has them, byte for byte: read and written again they may differ."""
-OF_THE_BASE = (*TOKENIZER, "generation_config.json", "LICENSE*", "NOTICE*")
+OF_THE_BASE = (*TOKENIZER, "generation_config.json", *LEGAL)
 
 
 def export_hf(made: Made, out: Path, request: Request) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def told_lineage(made: Made, folder: Path, request: Request) -> Lineage:
     return lineage
 
 
-def copy_model(made: Made, folder: Path, max_shard_size: str) -> None:
+def copy_model(made: Made, folder: Path, max_shard_size: str = "") -> None:
     """The run's model folder without its tokenizer: linked where the disk can, or saved in smaller files."""
     theirs = {path for pattern in TOKENIZER for path in made.folder.glob(pattern)}
     for path in sorted(made.folder.iterdir()):

@@ -19,6 +19,8 @@ RELATION = "finetune"
 """What the hub calls a model with weights of its own from one base. Its words are adapter, quantized, merge,
 finetune (huggingface.co/docs/hub/model-cards, "Specifying a base model"): there is none for pruned."""
 CARRIED = ("license", "license_name", "license_link", "language")
+WEIGHTS = ("model.safetensors", "model-*.safetensors", "model.safetensors.index.json")
+"""Files of an earlier push that must not stay: transformers reads a single file rather than an index's."""
 SUITES = ("simple", "complex", "knowledge")
 
 
@@ -99,8 +101,9 @@ def push(folder: Path, name: str) -> str:
     try:
         address = api.create_repo(name, repo_type="model", private=True, exist_ok=True)
         api.upload_folder(
-            folder_path=folder, repo_id=name, repo_type="model", commit_message="Upload by fastpath"
-        )
+            folder_path=folder, repo_id=name, repo_type="model", commit_message="Upload by fastpath",
+            delete_patterns=list(WEIGHTS),
+        )  # fmt: skip
     except (HfHubHTTPError, HFValidationError, httpx2.HTTPError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ExportError(f"--push {name}: {reason}; the export is whole in {folder}") from None

@@ -1,5 +1,6 @@
 """What is exported: a model that a stage of a run has finished."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from fastpath.plan import Plan, read_plan
 from fastpath.recipe_file import build_recipe, parse_yaml
 from fastpath.runs import EXPORTING, is_done
 from fastpath.sources import Source, locate
+
+log = logging.getLogger("fastpath")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ def read_made(run: Path, stage: str | None = None) -> Made:
         raise RunError(
             f"{run}: {what} `python -m {stages[-1]} --config ...` makes the model that is exported"
         )
+    if stage is None and done[0] == "prune" and (run / "distill").is_dir():
+        log.warning("warning: %s: has not finished; this is the model of prune", run / "distill")
     folder = run / done[0]
     path = folder / "config.yaml"
     try:

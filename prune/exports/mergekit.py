@@ -1,23 +1,27 @@
-"""Target mergekit: the passthrough YAML of the cut, executed by mergekit and compared tensor by tensor."""
+"""Target mergekit: the passthrough YAML of the cut, executed by mergekit and compared with the cut."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
+from transformers import AutoConfig
 
+from fastpath.block_config import beyond_depth
 from fastpath.errors import ExportError
 from fastpath.runs import new_folder, write_text
 from prune.exports.made import Made
-from prune.exports.proof import run_python, version_of
+from prune.exports.proof import prove, run_python, version_of, write_reference
 from prune.exports.request import Request
 from prune.mergekit import mergekit_yaml
 
-INSTALL = "pip install -c constraints.txt -e '.[mergekit]'"
+INSTALL = "`make test-exports` installs it: then --python .venv-exports/bin/python"
+WRITTEN = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
+"""Keys of a config that say how it was written; the types of the tensors are compared by themselves."""
 
 
 def export_mergekit(made: Made, out: Path, request: Request) -> dict[str, Any]:
-    """Write mergekit.yaml; where mergekit runs it, the model it makes must be the run's, byte for byte."""
+    """Write mergekit.yaml; where mergekit runs it, the model it makes must be the run's."""
     if made.stage != "prune":
         raise ExportError(
             "mergekit cuts and does not train: `--model prune` gives the cut before distillation"
@@ -27,19 +31,55 @@ def export_mergekit(made: Made, out: Path, request: Request) -> dict[str, Any]:
             f"mergekit gives the bare cut, this model was repaired ({made.plan.repair.method}): --to hf works"
         )
     loaded_by = version_of("mergekit", request.python, extra=INSTALL)
+    transformers = version_of("transformers", request.python, extra=INSTALL)
+    base = made.base()
+    beyond = beyond_depth(config_of(base.folder, made), made.plan.keep)
     with new_folder(out) as unfinished:
         file = unfinished / "mergekit.yaml"
-        write_text(file, mergekit_yaml(made.plan, made.base()))
+        write_text(file, mergekit_yaml(made.plan, base, beyond))
         merged = unfinished / "model"
         trust = ["--trust-remote-code"] if made.trust else []
-        run_python(
-            request.python, ["-m", "mergekit.scripts.run_yaml", str(file), str(merged), "--quiet", *trust],
-            what=loaded_by,
-        )  # fmt: skip
-        tensors = compared(made.folder, merged)
+        arguments = ["-m", "mergekit.scripts.run_yaml", str(file), str(merged), "--quiet", *trust]
+        reference = unfinished.with_name(f".{out.name}.reference.safetensors")
+        try:
+            run_python(request.python, arguments, what=loaded_by)
+            tensors = compared(made.folder, merged)
+            check_config(config_of(merged, made), config_of(made.folder, made))
+            write_reference(made, reference)
+            proof = prove(
+                "hf", merged, reference, dtype="float32", loaded_by=transformers, python=request.python
+            )
+        except ExportError as error:
+            if not beyond:
+                raise
+            raise ExportError(
+                f"{error}. mergekit changes the number of layers only, and this cut also changes "
+                f"{', '.join(beyond)} of config.json: --to hf works"
+            ) from None
+        finally:
+            reference.unlink(missing_ok=True)
     line = f"mergekit-yaml {out / 'mergekit.yaml'} FOLDER"
     print(line)
-    return {"file": str(out / "mergekit.yaml"), "proof": {"executed_by": loaded_by, "tensors_equal": tensors}}
+    facts = {"executed_by": loaded_by, "tensors_equal": tensors, **proof.facts}
+    return {"file": str(out / "mergekit.yaml"), "proof": facts}
+
+
+def config_of(folder: Path, made: Made) -> Any:
+    """The config of a model folder. Raises ExportError."""
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=made.trust)
+    except Exception as error:  # a config class raises whatever it stumbles over
+        raise ExportError(f"{folder}: its config cannot be read ({str(error).strip():.200})") from None
+
+
+def check_config(theirs: Any, ours: Any) -> None:
+    """Raise ExportError naming a key in which two configs differ, apart from what says how they were made."""
+    one, other = theirs.to_dict(), ours.to_dict()
+    for key in sorted((one.keys() | other.keys()) - WRITTEN):
+        if one.get(key) != other.get(key):
+            raise ExportError(
+                f"config.json by mergekit says {key} {one.get(key)!r}, the run's {other.get(key)!r}"
+            )
 
 
 def compared(ours: Path, theirs: Path) -> int:
