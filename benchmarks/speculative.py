@@ -2,18 +2,18 @@
 
 python benchmarks/speculative.py [--run runs/NAME] [--prompts 50] [--new-tokens 48] [distill.KEY=VALUE ...]
 
-The draft is `python -m prune.export --run RUN --to draft`, which is run first where it has not been (with the
-changes of its distillation); without --run, that of a quick cut of embedded:smollm2-135m-instruct in
-runs/speculative, distilled by DRAFT (about half an hour). Transformers' assisted
-generation and plain greedy decoding answer the same prompts in turn, in float32, one at a time. k is what
-pays best by prediction, and 1 where nothing pays: what is then measured is the loss that `off` avoids.
+The draft is `python -m prune.export --run RUN --to draft`, which is run first where it has not been or where
+changes of its distillation are given (a draft distilled otherwise is refused); without --run, that of a quick
+cut of embedded:smollm2-135m-instruct in runs/speculative, distilled by DRAFT (about half an hour).
+Transformers' assisted generation and plain greedy decoding answer the same prompts in turn, in float32, one
+at a time. k is what pays best by prediction, and 1 where nothing pays: what is then measured is the loss that
+`off` avoids.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +23,16 @@ import torch
 from transformers.generation.candidate_generator import AssistedCandidateGenerator
 
 from fastpath.cli import guarded
-from fastpath.drafting import chat_ids, checked_lengths, greedy, step_seconds, verify_costs
+from fastpath.drafting import (
+    assisted,
+    chat_ids,
+    checked_lengths,
+    greedy,
+    set_guesses,
+    step_seconds,
+    verify_costs,
+)
+from fastpath.errors import ExportError
 from fastpath.items.catalog import generate
 from fastpath.models import load_model, load_tokenizer
 from fastpath.runs import is_done, read_json, write_text
@@ -76,17 +85,27 @@ def quick_run() -> Path:
     if not is_done(run / "prune"):
         run.mkdir(parents=True, exist_ok=True)
         write_text(run / "recipe.yaml", RECIPE)
-        subprocess.run([sys.executable, "-m", "prune", "--config", str(run / "recipe.yaml")], check=True)
+        module("prune", "--config", str(run / "recipe.yaml"))
     return run
 
 
 def draft_of(run: Path, changes: Sequence[str]) -> Path:
-    """The draft model of a run, exported where it has not been."""
+    """The draft model of a run: exported where it has not been, or where changes are asked for.
+
+    What is finished is read back, and refused by name where it was distilled otherwise.
+    """
     facts = run / "export/draft/draft.json"
-    if not facts.exists():
-        command = [sys.executable, "-m", "prune.export", "--run", str(run), "--to", "draft", *changes]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    if changes or not facts.exists():
+        module("prune.export", "--run", str(run), "--to", "draft", *changes)
     return Path(read_json(facts)["draft"])
+
+
+def module(name: str, *arguments: str) -> None:
+    """`python -m NAME ...`, which says on stderr what it does. Raises ExportError if it fails."""
+    command = [sys.executable, "-m", name, *arguments]
+    code = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    if code:
+        raise ExportError(f"python -m {name}: failed (exit code {code}); the line above says why")
 
 
 def prompts(tokenizer: Any, num: int) -> list[list[int]]:
@@ -104,52 +123,29 @@ def compared(model: Any, draft: Any, asked: list[list[int]], *, new_tokens: int)
     accepted = measured_acceptance(model, draft, asked[::10], new_tokens=new_tokens)
     chosen = choose_tokens(accepted, cost_ratio=ratio, verify_costs=costs)
     tokens = max(1, chosen.tokens)
-    set_tokens(draft, tokens)
-    plain_seconds = assisted_seconds = 0.0
-    identical, num_tokens = 0, 0
     with matches() as rounds:
-        for number, ids in enumerate(asked):
-            ids_1T = torch.tensor([ids])
-            plain, took = timed(model, ids_1T, new_tokens)
-            assisted, took_assisted = timed(model, ids_1T, new_tokens, assistant_model=draft)
-            identical += plain == assisted
-            if number:  # the first is the warm-up
-                plain_seconds, assisted_seconds = plain_seconds + took, assisted_seconds + took_assisted
-                num_tokens += len(plain) - len(ids)
+        sides = assisted(model, draft, asked, new_tokens=new_tokens, tokens=tokens)
     accepted = acceptance_of(rounds)
     return {
-        "prompts": len(asked), "identical": identical == len(asked), "identical_prompts": identical,
-        "acceptance": accepted, "cost_ratio": ratio, "verify_cost": costs[tokens], "k": tokens,
-        "chosen": chosen.tokens or "off", "speedup": plain_seconds / assisted_seconds,
+        "prompts": len(asked), "identical": sides.identical == len(asked),
+        "identical_prompts": sides.identical, "acceptance": accepted, "cost_ratio": ratio,
+        "verify_cost": costs[tokens], "k": tokens,
+        "chosen": chosen.tokens or "off", "speedup": sides.speedup,
         "predicted_speedup": predicted_speedup(
             accepted, tokens=tokens, cost_ratio=ratio, verify_cost=costs[tokens]
         ),
-        "tokens_per_second": num_tokens / plain_seconds,
-        "assisted_tokens_per_second": num_tokens / assisted_seconds,
+        "tokens_per_second": sides.tokens / sides.plain_seconds,
+        "assisted_tokens_per_second": sides.tokens / sides.assisted_seconds,
     }  # fmt: skip
 
 
 def measured_acceptance(model: Any, draft: Any, asked: list[list[int]], *, new_tokens: int) -> float:
     """Acceptance on a few prompts, to choose k by."""
-    set_tokens(draft, 4)
+    set_guesses(draft, 4)
     with matches() as rounds:
         for ids in asked:
-            timed(model, torch.tensor([ids]), new_tokens, assistant_model=draft)
+            greedy(model, torch.tensor([ids]), new_tokens=new_tokens, assistant_model=draft)
     return acceptance_of(rounds)
-
-
-def timed(model: Any, ids_1T: torch.Tensor, new_tokens: int, **keys: Any) -> tuple[list[int], float]:
-    """(ids, seconds) of one greedy answer."""
-    begun = time.perf_counter()
-    said = greedy(model, ids_1T, new_tokens=new_tokens, **keys)
-    return said, time.perf_counter() - begun
-
-
-def set_tokens(draft: Any, tokens: int) -> None:
-    """Have the draft guess so many tokens in every round."""
-    config = draft.generation_config
-    config.num_assistant_tokens, config.num_assistant_tokens_schedule = tokens, "constant"
-    config.assistant_confidence_threshold = 0.0
 
 
 @contextmanager

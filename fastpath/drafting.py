@@ -19,6 +19,24 @@ REPEATS = 7
 
 
 @dataclass(frozen=True)
+class Assisted:
+    """Transformers' assisted generation beside plain greedy decoding, prompt by prompt in turn."""
+
+    prompts: int
+    identical: int
+    """Prompts with the same answer, token by token."""
+    tokens: int
+    """That plain decoding wrote in the time measured."""
+    plain_seconds: float
+    assisted_seconds: float
+
+    @property
+    def speedup(self) -> float:
+        """Of the assisted answers over the plain ones."""
+        return self.plain_seconds / self.assisted_seconds
+
+
+@dataclass(frozen=True)
 class Continued:
     """A prompt and how a model goes on."""
 
@@ -88,6 +106,7 @@ def step_seconds(model: Any, *, context: int, tokens: Sequence[int]) -> dict[int
     vocabulary = model.config.get_text_config(decoder=True).vocab_size
     ids_1T = torch.arange(3, 3 + context + max(tokens), device=model.device)[None] % vocabulary
     cache = DynamicCache(config=model.config)
+    cache.activate_past_recording()  # else full windows and linear layers refuse to be cropped
     model(ids_1T[:, :context], past_key_values=cache)
     seconds: dict[int, list[float]] = {num: [] for num in tokens}
     for repeat in range(REPEATS + 1):
@@ -110,6 +129,41 @@ def verify_costs(seconds: dict[int, float]) -> dict[int, float]:
 def checked_lengths() -> list[int]:
     """Tokens of the passes that are timed: one, and what the guesses that are considered need."""
     return list(range(1, MOST_TOKENS + 2))
+
+
+def set_guesses(draft: Any, tokens: int) -> None:
+    """Have the draft guess so many tokens in every round; 0 leaves it to transformers."""
+    config = draft.generation_config
+    config.num_assistant_tokens = tokens or None
+    config.num_assistant_tokens_schedule = "constant" if tokens else None
+    config.assistant_confidence_threshold = 0.0 if tokens else None
+
+
+def assisted(
+    model: Any, draft: Any, prompts: Sequence[Sequence[int]], *, new_tokens: int, tokens: int
+) -> Assisted:
+    """Answer every prompt plainly and with `tokens` guesses a round; the first one (warm-up) is not timed.
+
+    Times need two prompts at least.
+    """
+    set_guesses(draft, tokens)
+    seconds, identical, written = [0.0, 0.0], 0, 0
+    for number, ids in enumerate(prompts):
+        ids_1T = torch.tensor([list(ids)], device=model.device)
+        plain, took = _timed(model, ids_1T, new_tokens)
+        with_draft, took_with_draft = _timed(model, ids_1T, new_tokens, assistant_model=draft)
+        identical += plain == with_draft
+        if number:
+            seconds = [seconds[0] + took, seconds[1] + took_with_draft]
+            written += len(plain) - len(ids)
+    return Assisted(len(prompts), identical, written, *seconds)
+
+
+def _timed(model: Any, ids_1T: torch.Tensor, new_tokens: int, **keys: Any) -> tuple[list[int], float]:
+    """(ids, seconds) of one greedy answer; its ids are on the host by then, so the device has finished."""
+    begun = time.perf_counter()
+    said = greedy(model, ids_1T, new_tokens=new_tokens, **keys)
+    return said, time.perf_counter() - begun
 
 
 def _wait(model: Any) -> None:

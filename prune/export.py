@@ -50,7 +50,8 @@ def main() -> int:
             if getattr(arguments, key) and arguments.to != "hf":
                 raise ConfigError(f"--{key.replace('_', '-')}: is for --to hf")
         out = arguments.out or arguments.run / "export" / arguments.to
-        if arguments.out and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+        begun_draft = arguments.to == "draft" and (out / "choice.json").is_file()  # goes on there
+        if arguments.out and not begun_draft and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
             raise ConfigError(f"--out: {out} is there already, and is left as it is; choose a new folder")
         for change in arguments.changes:
             if arguments.to != "draft" or not change.startswith("distill."):

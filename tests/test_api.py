@@ -1,7 +1,13 @@
 """`from prune import score, plan, cut`: the stage on a model in memory, and lm-eval on what it makes."""
 
+import re
+from pathlib import Path
+
+import lm_eval
 import pytest
 import torch
+from exporting import write_base
+from lm_eval.tasks import TaskManager
 from tiny import byte_tokenizer, tiny_llama
 
 from fastpath.blocks import skipping
@@ -9,6 +15,7 @@ from fastpath.errors import ConfigError, SurgeryError
 from prune import cut, plan, score, search_plan
 
 IDS = torch.arange(3, 60)[None]
+README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +70,34 @@ def test_model_in_training_mode_is_refused(scores):
 
 
 def test_lm_eval_takes_a_cut_model_without_saving_it(model, scores):
-    from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
 
     smaller = cut(model, plan(scores, drop=2))
     lm = HFLM(pretrained=smaller, tokenizer=byte_tokenizer(), batch_size=4)
     tasks = TaskManager(include_path="eval/tasks", include_defaults=False)
-    results = simple_evaluate(
+    results = lm_eval.simple_evaluate(
         lm, tasks=["fastpath_doc_type"], task_manager=tasks, limit=4, bootstrap_iters=0, log_samples=False
     )
     assert 0 <= results["results"]["fastpath_doc_type"]["acc,none"] <= 1
     assert results["n-samples"]["fastpath_doc_type"]["effective"] == 4
+
+
+def test_the_lines_of_the_readme_run_as_they_stand(tmp_path, monkeypatch):
+    """Only the model's name is another, and the task is one that needs no network."""
+    text = README.read_text(encoding="utf-8").split("In memory, without a recipe", 1)[1]
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text.split("\n## ", 1)[0], re.MULTILINE | re.DOTALL)
+    code, named = re.subn(r"^name = .*$", f"name = {str(write_base(tmp_path))!r}", code, flags=re.MULTILINE)
+    assert named == 1
+    asked, evaluate = [], lm_eval.simple_evaluate
+
+    def offline(model, *, tasks):
+        asked.append((tasks, model.model))
+        ours = TaskManager(include_path="eval/tasks", include_defaults=False)
+        return evaluate(model, tasks=["fastpath_doc_type"], task_manager=ours, limit=1, bootstrap_iters=0)
+
+    monkeypatch.setattr(lm_eval, "simple_evaluate", offline)
+    made: dict = {}
+    exec(code, made)
+    assert asked == [(["arc_easy"], made["smaller"])]
+    assert made["model"].dtype == torch.float32
+    assert made["smaller"].config.num_hidden_layers == made["model"].config.num_hidden_layers - 3

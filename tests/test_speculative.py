@@ -1,14 +1,18 @@
 """The closed form of speculative decoding against a simulation; what is measured, against brute force."""
 
 import random
+import sys
 
 import pytest
 import torch
+from families import tiny_model
 from tiny import tiny_llama
 
+from benchmarks import speculative
 from benchmarks.speculative import acceptance_of, compared
 from fastpath.blocks import keep_blocks
-from fastpath.drafting import acceptance, continuations, greedy, step_seconds, verify_costs
+from fastpath.drafting import acceptance, assisted, continuations, greedy, step_seconds, verify_costs
+from fastpath.errors import ExportError
 from fastpath.speculative import choose_tokens, expected_tokens, predicted_speedup
 
 
@@ -91,3 +95,34 @@ def test_benchmark_measures_both_ways_and_the_output_is_the_same(model):
 def test_a_model_that_drafts_for_itself_is_always_right(model):
     same = tiny_llama()
     assert compared(model, same, [[5, 6, 7], [9, 8]], new_tokens=8)["acceptance"] == 1.0
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_oss", "qwen3_next", "qwen3_5_text", "lfm2"])
+def test_steps_are_timed_where_the_cache_has_windows_or_linear_layers(family):
+    model = tiny_model(family)
+    assert min(step_seconds(model, context=16, tokens=[1, 3]).values()) > 0
+
+
+def test_assisted_is_the_same_answer_beyond_a_sliding_window():
+    model = tiny_model("gpt_oss")
+    sides = assisted(model, keep_blocks(model, (0, 5)), [range(3, 23), range(30, 42)], new_tokens=8, tokens=2)
+    assert sides.identical == sides.prompts == 2 and 0 < sides.tokens <= 8 and sides.speedup > 0
+
+
+def test_benchmark_takes_the_draft_that_is_there_and_asks_the_export_where_changes_are_given(
+    tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(speculative, "module", lambda *arguments: asked.append(arguments))
+    facts = tmp_path / "export/draft/draft.json"
+    facts.parent.mkdir(parents=True)
+    facts.write_text('{"draft": "a/model"}')
+    assert str(speculative.draft_of(tmp_path, [])) == "a/model" and not asked
+    assert str(speculative.draft_of(tmp_path, ["distill.steps=3"])) == "a/model"
+    assert asked == [("prune.export", "--run", str(tmp_path), "--to", "draft", "distill.steps=3")]
+
+
+def test_a_command_of_the_benchmark_that_fails_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(ExportError, match="python -m prune: failed"):
+        speculative.module("prune", "--config", "none.yaml")

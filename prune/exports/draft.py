@@ -1,7 +1,9 @@
 """Target draft: a much shallower model that guesses for the original, whose output stays exactly its own."""
 
+import gc
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -9,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
 
 from fastpath.config import PruneConfig, Recipe
+from fastpath.config_distill import DistillConfig
 from fastpath.drafting import (
+    Assisted,
     Continued,
     acceptance,
+    assisted,
     chat_ids,
     checked_lengths,
     continuations,
-    greedy,
+    set_guesses,
     step_seconds,
     verify_costs,
 )
@@ -30,15 +34,15 @@ from fastpath.runs import is_done, step, write_json, write_text
 from fastpath.speculative import choose_tokens
 from prune.calibration import held_out_items
 from prune.exports.made import Made, read_made
-from prune.exports.proof import run_program
 from prune.exports.request import Request
 from prune.exports.shallow import judged, shallow_plans
 from prune.run import run as prune_run
 
 log = logging.getLogger("fastpath")
-PROMPTS, NEW_TOKENS, CONTEXT, PROOFS = 12, 32, 128, 4
+PROMPTS, NEW_TOKENS, CONTEXT = 12, 32, 128
 """Prompts that plans are chosen on, and as many that the draft is measured on; tokens of each answer; cached
-tokens when steps are timed; prompts whose answers are compared."""
+tokens when steps are timed."""
+CARD_HEADING = "## As a draft"
 
 
 @dataclass(frozen=True)
@@ -54,56 +58,81 @@ class Worth:
     tokens: int
     """Guesses a round; 0: off."""
     predicted_speedup: float
+    measured: Assisted
+    """With so many guesses; where it is off with one."""
 
 
 def export_draft(made: Made, out: Path, request: Request) -> dict[str, Any]:
     """Choose a shallow plan, cut it, distil it (if the run was, or if told how), measure it, prove it."""
     out.mkdir(parents=True, exist_ok=True)
-    device = pick_device(made.recipe.model)
-    dtype, _ = pick_dtype(made.recipe.model, device)
-    base = made.base().folder
-    model = load_model(base, dtype=dtype, device=device, trust_remote_code=made.trust)
-    chosen_on, measured_on = own_answers(model, load_tokenizer(base, trust_remote_code=made.trust), made)
-    choice = step(out, "choice.json", lambda: choose(model, made, chosen_on))
-    stage = draft_run(made, out, tuple(choice["keep"]), request.changes)
-    folder = out / stage / "model"
-    draft = load_model(folder, dtype=dtype, device=device, trust_remote_code=made.trust)
-    worth = measure(model, draft, measured_on)
-    set_guesses(folder, draft, worth.tokens)
-    identical = same_answers(model, draft, measured_on[:PROOFS], max(1, worth.tokens))
-    if identical < PROOFS and dtype == torch.float32:  # other types have ties that rounding decides
-        raise ExportError(
-            f"{folder}: with it the original says something else on {PROOFS - identical} prompts"
-        )
+    # The original is loaded twice, so that it takes no memory while another process distils it.
+    choice = step(out, "choice.json", lambda: choose(load_original(made), made))
+    folder = out / draft_run(made, out, tuple(choice["keep"]), request.changes) / "model"
+    (out / "draft.json").unlink(missing_ok=True)
+    model = load_original(made)
+    draft = load_model(folder, dtype=model.dtype, device=model.device, trust_remote_code=made.trust)
+    worth = measure(model, draft, own_answers(model, made, prompts(made)[1]))
+    sides, dtype = worth.measured, str(model.dtype).removeprefix("torch.")
+    if wrong := sides.prompts - sides.identical:
+        if model.dtype == torch.float32:  # other types have ties that rounding decides
+            raise ExportError(f"{folder}: with it the original says something else on {wrong} prompts")
+        log.warning("warning: another answer on %d of %d prompts (%s)", wrong, sides.prompts, dtype)
+    set_guesses(draft, worth.tokens)
+    draft.generation_config.save_pretrained(folder)
     facts = {
         "draft": str(folder), "chosen_by": choice["chosen_by"], "keep": choice["keep"],
-        "acceptance_untrained": choice["acceptance"], **asdict(worth),
-        "proof": {"loaded_by": "transformers", "prompts": PROOFS, "identical": identical},
+        "acceptance_untrained": choice["acceptance"], **asdict(worth), "speedup": sides.speedup,
+        "proof": {"loaded_by": "transformers", "dtype": dtype, "prompts": sides.prompts,
+                  "identical": sides.identical},
     }  # fmt: skip
-    lines = usage(
-        str(base) if made.lineage.base.startswith("embedded:") else made.lineage.base, folder, worth
-    )
-    write_json(out / "draft.json", facts)
+    words = measured_words(worth, dtype)
+    lines = [words, *usage(original_name(made), folder, worth.tokens)]
+    tell_card(folder, words)
     write_text(out / "README.md", "\n".join(["# A draft model", "", *lines, ""]))
+    write_json(out / "draft.json", facts)
     print("\n".join(lines))
     return facts
 
 
-def own_answers(model: Any, tokenizer: Any, made: Made) -> tuple[list[Continued], list[Continued]]:
-    """The original's greedy answers to held-out calibration prompts: to choose on, to measure on."""
+def load_original(made: Made) -> Any:
+    """The model that the draft guesses for. Raises ExportError where guesses cannot be taken back."""
+    device = pick_device(made.recipe.model)
+    dtype, _ = pick_dtype(made.recipe.model, device)
+    model: Any = load_model(made.base().folder, dtype=dtype, device=device, trust_remote_code=made.trust)
+    if model._is_stateful:
+        raise ExportError(
+            f"{type(model).__name__}: its state cannot be set back to before a wrong guess: no draft for it"
+        )
+    return model
+
+
+def original_name(made: Made) -> str:
+    """Hub id, or the folder where the original lies."""
+    base = made.lineage.base
+    return str(made.base().folder) if base.startswith("embedded:") else base
+
+
+def prompts(made: Made) -> tuple[list[str], list[str]]:
+    """Held-out calibration prompts: to choose on, to measure on."""
     config = read_made(made.run, "prune").recipe.prune if is_done(made.run / "prune") else None
     items = [
         item
         for suite in held_out_items(config or PruneConfig(drop=1), seed=made.recipe.seed)
         for item in suite
     ]
-    some = items[:: max(1, len(items) // (2 * PROMPTS))][: 2 * PROMPTS]
-    texts = continuations(model, [chat_ids(tokenizer, item.prompt) for item in some], new_tokens=NEW_TOKENS)
-    return texts[::2], texts[1::2]
+    some = [item.prompt for item in items[:: max(1, len(items) // (2 * PROMPTS))][: 2 * PROMPTS]]
+    return some[::2], some[1::2]
 
 
-def choose(model: Any, made: Made, texts: Sequence[Continued]) -> dict[str, Any]:
+def own_answers(model: Any, made: Made, asked: Sequence[str]) -> list[Continued]:
+    """The original's greedy answers."""
+    tokenizer = load_tokenizer(made.base().folder, trust_remote_code=made.trust)
+    return continuations(model, [chat_ids(tokenizer, prompt) for prompt in asked], new_tokens=NEW_TOKENS)
+
+
+def choose(model: Any, made: Made) -> dict[str, Any]:
     """The shallow plan of highest predicted speedup, as plain data."""
+    texts = own_answers(model, made, prompts(made)[0])
     path = made.run / "prune" / "scores.json"
     scores = read_scores(path) if path.exists() else None
     costs = verify_costs(step_seconds(model, context=CONTEXT, tokens=checked_lengths()))
@@ -123,20 +152,31 @@ def draft_run(made: Made, out: Path, keep: tuple[int, ...], changes: Sequence[st
     write_json(out / "given.json", plan.model_dump())
     update = {"out": out, "prune": PruneConfig(plan=str(out / "given.json")), "eval": None, "serve": None}
     recipe: Recipe = made.recipe.model_copy(update=update)
-    if recipe.distill is not None:
-        fitting = {"candidates": 1, "last_blocks": min(recipe.distill.last_blocks, len(keep))}
-        recipe = recipe.model_copy(update={"distill": recipe.distill.model_copy(update=fitting)})
+    distilled = made.stage == "distill" or bool(changes)
+    if distilled:
+        last = min((recipe.distill or DistillConfig()).last_blocks, len(keep))
+        changes = ("distill.candidates=1", f"distill.last_blocks={last}", *changes)
     write_text(out / "recipe.yaml", recipe.to_yaml())
     recipe = load_recipe(out / "recipe.yaml", changes)
     prune_run(recipe.for_stage("prune"))
-    if made.stage != "distill" and not changes:
+    if not distilled:
         return "prune"
     write_text(out / "recipe.yaml", recipe.to_yaml())
-    # A stage of its own, in a process of its own: stages do not import one another.
-    run_program(
-        [sys.executable, "-m", "distill", "--config", str(out / "recipe.yaml")], what="python -m distill"
-    )
+    distil(out / "recipe.yaml")
     return "distill"
+
+
+def distil(recipe: Path) -> None:
+    """`python -m distill`, in a process of its own: stages do not import one another. Raises ExportError.
+
+    It takes as long as it takes, and its progress goes to stderr.
+    """
+    gc.collect()
+    torch.cuda.empty_cache()  # what was computed here leaves the device to it
+    command = [sys.executable, "-m", "distill", "--config", str(recipe)]
+    code = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+    if code:
+        raise ExportError(f"python -m distill --config {recipe}: failed (exit code {code}), as said above")
 
 
 def measure(model: Any, draft: Any, texts: Sequence[Continued]) -> Worth:
@@ -145,44 +185,41 @@ def measure(model: Any, draft: Any, texts: Sequence[Continued]) -> Worth:
     ratio = step_seconds(draft, context=CONTEXT, tokens=[1])[1] / target[1]
     accepted, costs = acceptance(draft, texts), verify_costs(target)
     chosen = choose_tokens(accepted, cost_ratio=ratio, verify_costs=costs)
-    return Worth(accepted, ratio, costs, chosen.tokens, chosen.speedup)
+    asked = [text.ids[: text.start] for text in texts]
+    sides = assisted(model, draft, asked, new_tokens=NEW_TOKENS, tokens=max(1, chosen.tokens))
+    return Worth(accepted, ratio, costs, chosen.tokens, chosen.speedup, sides)
 
 
-def set_guesses(folder: Path, draft: Any, tokens: int) -> None:
-    """Write k, as a constant, into the draft's generation config, which assisted generation reads."""
-    if not tokens:
-        return
-    config: GenerationConfig = draft.generation_config
-    config.num_assistant_tokens, config.num_assistant_tokens_schedule = tokens, "constant"
-    config.assistant_confidence_threshold = 0.0
-    config.save_pretrained(folder)
-
-
-def same_answers(model: Any, draft: Any, texts: Sequence[Continued], tokens: int) -> int:
-    """How many of the model's own greedy answers transformers' assisted generation gives as well."""
-    config = draft.generation_config
-    config.num_assistant_tokens, config.num_assistant_tokens_schedule = tokens, "constant"
-    config.assistant_confidence_threshold = 0.0
-    same = 0
-    for text in texts:
-        ids_1T = torch.tensor([text.ids[: text.start]], device=model.device)
-        same += tuple(greedy(model, ids_1T, new_tokens=NEW_TOKENS, assistant_model=draft)) == text.ids
-    return same
-
-
-def usage(base: str, folder: Path, worth: Worth) -> list[str]:
-    """How to use the draft, or why not to."""
-    share = f"{100 * worth.acceptance:.0f} %"
-    measured = (
-        f"It guesses {share} of the original's tokens, each at {worth.cost_ratio:.2f} of the cost: predicted "
-        f"{worth.predicted_speedup:.2f} times the speed"
+def measured_words(worth: Worth, dtype: str) -> str:
+    """What the draft is worth, for people."""
+    sides = worth.measured
+    guesses = "1 guess" if worth.tokens < 2 else f"{worth.tokens} guesses"
+    same = f"identical on {sides.identical} of {sides.prompts} prompts ({dtype})"
+    output = "is the original's own" if sides.identical == sides.prompts else "differs where rounding decides"
+    off = " Off: it would not pay on this machine. Distilling it raises the acceptance."
+    best = "" if worth.tokens else " at best"
+    return (
+        f"Acceptance {100 * worth.acceptance:.0f} % of the original's tokens, each guess at "
+        f"{worth.cost_ratio:.2f} of the cost. With {guesses} a round "
+        f"{sides.speedup:.2f} times the speed, measured; predicted {worth.predicted_speedup:.2f}{best}. "
+        f"The output {output}: {same}.{'' if worth.tokens else off}"
     )
-    if not worth.tokens:
-        return [f"{measured} at best. Off: it would not pay on this machine. Distilling it raises the share."]
-    config = {"method": "draft_model", "model": str(folder.resolve()), "num_speculative_tokens": worth.tokens}
+
+
+def tell_card(folder: Path, words: str) -> None:
+    """Write into the draft's model card what it is worth; without paths, for it may be published."""
+    path = folder / "README.md"
+    card = path.read_text(encoding="utf-8").split(CARD_HEADING)[0].rstrip()
+    write_text(path, f"{card}\n\n{CARD_HEADING}\n\n{words}\n")
+
+
+def usage(original: str, folder: Path, tokens: int) -> list[str]:
+    """How to use the draft with so many guesses a round; nothing where it is off."""
+    if not tokens:
+        return []
+    config = {"method": "draft_model", "model": str(folder.resolve()), "num_speculative_tokens": tokens}
     return [
-        f"{measured} with {worth.tokens} guesses a round. The output is the original's own.",
         f"transformers: draft = AutoModelForCausalLM.from_pretrained({str(folder)!r}); "
         "original.generate(..., assistant_model=draft)",
-        f"vLLM: vllm serve {base} --speculative-config '{json.dumps(config)}'",
+        f"vLLM: vllm serve {original} --speculative-config '{json.dumps(config)}'",
     ]
