@@ -27,7 +27,8 @@ test-all: $(VENV)/dev  ## the slow ones too
 test-exports: .venv-exports/done  ## mergekit and llama.cpp take a pruned model, and predict what it does; makes .venv-exports
 	OMP_NUM_THREADS=1 .venv-exports/bin/python -m pytest -q -m exports
 
-openvino: .venv-openvino/done  ## the environment that `prune.export --to openvino --python .venv-openvino/bin/python` needs
+openvino: .venv-openvino/done $(VENV)/dev  ## the environment for `prune.export --to openvino --python .venv-openvino/bin/python`, tried
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m exports -k openvino
 
 .venv-exports/done: $(VENV)/dev
 	$(PYTHON) -m venv .venv-exports

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,8 @@ from prune.exports import check, gguf, mergekit, openvino
 from prune.exports.made import read_made
 from prune.exports.proof import CHECK, TEXTS, beyond_window, compare, version_of, write_reference
 from prune.exports.vllm import serve_line
+
+OPENVINO = Path(__file__).resolve().parents[1] / ".venv-openvino/bin/python"
 
 
 def needs(package):
@@ -108,6 +111,18 @@ def test_tokenizer_that_llama_cpp_does_not_know_is_one_line(run, capsys):
     err = capsys.readouterr().err
     assert "llama.cpp does not know this model's tokenizer" in err and "Traceback" not in err
     assert not (run / "export/gguf").exists()
+
+
+@pytest.mark.exports
+@pytest.mark.skipif(not OPENVINO.exists(), reason="no .venv-openvino: `make openvino`")
+def test_openvino_reads_and_predicts_the_same(run, capsys):
+    assert export_of("--run", run, "--to", "openvino", "--python", OPENVINO) == 0
+    proof = facts_of(capsys)["proof"]
+    assert proof["same_top"] == 1.0 and proof["largest_difference"] <= proof["allowed"]
+    assert "openvino" in proof["loaded_by"]
+    assert {"openvino_model.xml", "openvino_tokenizer.xml"} <= {
+        p.name for p in (run / "export/openvino").iterdir()
+    }
 
 
 @pytest.mark.parametrize(
