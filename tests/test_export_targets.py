@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from fastpath.sources import locate
 from prune.exports import check, gguf, mergekit, openvino
 from prune.exports.made import read_made
 from prune.exports.proof import CHECK, TEXTS, beyond_window, compare, version_of, write_reference
-from prune.exports.vllm import serve_line
+from prune.exports.vllm import compare_line, serve_line
 
 OPENVINO = Path(__file__).resolve().parents[1] / ".venv-openvino/bin/python"
 
@@ -152,6 +153,14 @@ def test_vllm_gets_a_command_with_its_own_flags_and_a_script_that_parses(run, ca
     assert facts["compare"].endswith(" reference.safetensors 0.01")
     if importlib.util.find_spec("vllm") is None:
         assert "vllm is not installed" in facts["proof"]
+
+
+def test_code_of_a_repository_runs_in_vllm_only_where_the_recipe_allows_it(run):
+    made = read_made(run)
+    trusted = made.recipe.model.model_copy(update={"trust_remote_code": True})
+    own_code = replace(made, recipe=made.recipe.model_copy(update={"model": trusted}))
+    assert "--trust-remote-code" in serve_line(own_code) and "--trust-remote-code" in compare_line(own_code)
+    assert "--trust-remote-code" not in serve_line(made) + compare_line(made)
 
 
 def test_llama_quantize_line_says_where_it_gives_less_than_this_model(run):
