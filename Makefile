@@ -31,7 +31,8 @@ test-exports: .venv-exports/done  ## mergekit and llama.cpp take a pruned model,
 test-inspect: .venv-inspect/done  ## the agent suite in Inspect AI
 	OMP_NUM_THREADS=1 .venv-inspect/bin/python -m pytest -q tests/test_agent_inspect.py
 
-openvino: .venv-openvino/done  ## the environment that `prune.export --to openvino --python .venv-openvino/bin/python` needs
+openvino: .venv-openvino/done $(VENV)/dev  ## the environment for `prune.export --to openvino --python .venv-openvino/bin/python`, tried
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m exports -k openvino
 
 .venv-exports/done: $(VENV)/dev
 	$(PYTHON) -m venv .venv-exports

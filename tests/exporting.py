@@ -52,7 +52,8 @@ def write_sentencepiece(folder: Path, family: str, **changes) -> Path:
         minloglevel=2,
     )  # fmt: skip
     (folder / "tokenizer.vocab").unlink()
-    tokenizer = GemmaTokenizer.from_pretrained(folder)
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    tokenizer = GemmaTokenizer.from_pretrained(folder, **special, add_bos_token=True)
     tokenizer.save_pretrained(folder)
     ids = {"bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
     tiny_model(family, vocab_size=len(tokenizer), **ids, **changes).save_pretrained(folder)

@@ -2,26 +2,33 @@
 
 import ast
 import importlib.util
+import json
 import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from exporting import export_of, facts_of, write_base, write_family, write_pruned, write_sentencepiece
-from safetensors.torch import save_file
+from families import tiny_config
+from safetensors.torch import load_file, save_file
 from test_imports import imported
 from test_serve_launch import VLLM_FLAGS
 
 from fastpath.errors import ExportError
 from fastpath.models import load_tokenizer
+from fastpath.plan import Plan
 from fastpath.sources import locate
 from prune.exports import check, gguf, mergekit, openvino
 from prune.exports.made import read_made
-from prune.exports.proof import CHECK, prove, version_of
-from prune.exports.vllm import serve_line
+from prune.exports.proof import CHECK, TEXTS, beyond_window, compare, version_of, write_reference
+from prune.exports.vllm import compare_line, serve_line
+
+OPENVINO = Path(__file__).resolve().parents[1] / ".venv-openvino/bin/python"
 
 
 def needs(package):
@@ -87,11 +94,36 @@ def test_tokenizer_of_sentencepiece_reaches_llama_cpp(tmp_path, capsys):
 
 @pytest.mark.exports
 @needs("xllamacpp")
+@pytest.mark.parametrize(("keep", "code"), [((0, 1, 2, 3), 0), ((0, 2, 3, 5), 2)])
+def test_cut_whose_windows_llama_cpp_places_elsewhere_is_refused(tmp_path, capsys, keep, code):
+    """It derives which blocks of Gemma 2 slide from their number; a prompt beyond the window shows it."""
+    plan = Plan(depth=6, keep=keep, criterion="given", chooser="given", cost=None, unit="")
+    (tmp_path / "plan.json").write_text(json.dumps(plan.model_dump()))
+    base = write_sentencepiece(tmp_path / "model", "gemma2", query_pre_attn_scalar=12, sliding_window=40)
+    run = write_pruned(tmp_path, base, plan=str(tmp_path / "plan.json"), drop=None)
+    assert export_of("--run", run, "--to", "gguf") == code
+    assert ("nats (allowed" in capsys.readouterr().err) == (code == 2)
+
+
+@pytest.mark.exports
+@needs("xllamacpp")
 def test_tokenizer_that_llama_cpp_does_not_know_is_one_line(run, capsys):
     assert export_of("--run", run, "--to", "gguf") == 2
     err = capsys.readouterr().err
     assert "llama.cpp does not know this model's tokenizer" in err and "Traceback" not in err
     assert not (run / "export/gguf").exists()
+
+
+@pytest.mark.exports
+@pytest.mark.skipif(not OPENVINO.exists(), reason="no .venv-openvino: `make openvino`")
+def test_openvino_reads_and_predicts_the_same(run, capsys):
+    assert export_of("--run", run, "--to", "openvino", "--python", OPENVINO) == 0
+    proof = facts_of(capsys)["proof"]
+    assert proof["same_top"] == 1.0 and proof["largest_difference"] <= proof["allowed"]
+    assert "openvino" in proof["loaded_by"]
+    assert {"openvino_model.xml", "openvino_tokenizer.xml"} <= {
+        p.name for p in (run / "export/openvino").iterdir()
+    }
 
 
 @pytest.mark.parametrize(
@@ -118,8 +150,17 @@ def test_vllm_gets_a_command_with_its_own_flags_and_a_script_that_parses(run, ca
     assert subprocess.run([shutil.which("sh"), "-n", folder / "serve.sh"], check=False).returncode == 0
     compile((folder / "compare.py").read_text(), "compare.py", "exec")
     assert {path.name for path in folder.iterdir()} == {"compare.py", "reference.safetensors", "serve.sh"}
+    assert facts["compare"].endswith(" reference.safetensors 0.01")
     if importlib.util.find_spec("vllm") is None:
         assert "vllm is not installed" in facts["proof"]
+
+
+def test_code_of_a_repository_runs_in_vllm_only_where_the_recipe_allows_it(run):
+    made = read_made(run)
+    trusted = made.recipe.model.model_copy(update={"trust_remote_code": True})
+    own_code = replace(made, recipe=made.recipe.model_copy(update={"model": trusted}))
+    assert "--trust-remote-code" in serve_line(own_code) and "--trust-remote-code" in compare_line(own_code)
+    assert "--trust-remote-code" not in serve_line(made) + compare_line(made)
 
 
 def test_llama_quantize_line_says_where_it_gives_less_than_this_model(run):
@@ -156,14 +197,16 @@ def test_tensors_that_differ_in_value_type_or_name_are_found(tmp_path):
 
 def test_comparison_counts_every_token_of_the_vocabulary():
     logits = np.random.default_rng(0).normal(size=(5, 11)).astype(np.float32)
-    exact = check.log_softmax(logits)
-    assert check.compared([exact], [logits])["largest_difference"] == 0.0
+    exact = check.log_softmax(logits)  # as good as logits: a constant does not matter
+    assert check.compared([logits], [logits])["largest_difference"] == 0.0
+    assert check.compared([exact], [logits])["largest_difference"] == pytest.approx(0, abs=1e-12)
     last = check.table(dict(enumerate(exact[-1])), 11)
     facts = check.compared([last], [logits])
-    assert facts["positions"] == facts["same_top"] == 1 and facts["largest_difference"] == 0.0
+    assert facts["positions"] == facts["same_top"] == 1
+    assert facts["largest_difference"] == pytest.approx(0, abs=1e-12)
     off = exact.copy()
     off[2, 7] += 0.5
-    assert check.compared([off], [logits])["largest_difference"] == pytest.approx(0.5)
+    assert 0.4 < check.compared([off], [logits])["largest_difference"] < 0.5  # of a sum that is one again
     assert check.compared([check.table({0: -1.0}, 11)], [logits])["largest_difference"] is None
 
 
@@ -172,11 +215,34 @@ def test_program_that_fails_or_is_not_there_is_one_line(tmp_path):
     save_file({"ids.0": torch.arange(3), "logits.0": torch.zeros(3, 5)}, empty)
     keys = {"dtype": "float32", "loaded_by": "it"}
     with pytest.raises(ExportError, match=r"it on .*: failed \(exit code 1\)"):
-        prove("hf", tmp_path / "nothing", empty, python=sys.executable, **keys)
+        compare("hf", tmp_path / "nothing", empty, python=sys.executable, **keys)
     with pytest.raises(ExportError, match="cannot be run"):
-        prove("hf", tmp_path, empty, python="/no/python", **keys)
+        compare("hf", tmp_path, empty, python="/no/python", **keys)
     with pytest.raises(ExportError, match="not-a-package is not installed: do this"):
         version_of("not-a-package", sys.executable, extra="do this")
+
+
+def test_comparison_by_hand_judges_and_says_so_by_its_exit_code(run, tmp_path):
+    """A folder of its own, as `--to vllm` leaves one; stock transformers stand for the target."""
+    made = read_made(run)
+    write_reference(made, tmp_path / "exact.safetensors")
+    tensors = load_file(tmp_path / "exact.safetensors")
+    assert bytes(tensors["text.0"].tolist()).decode() == TEXTS[0]
+    other = {**tensors, "logits.1": tensors["logits.1"].flip(-1)}
+    save_file(other, tmp_path / "predicts.safetensors")
+    save_file({**tensors, "text.1": tensors["text.0"].clone()}, tmp_path / "reads.safetensors")
+    for name, code, message in (("exact", 0, ""), ("predicts", 1, "nats (allowed"), ("reads", 1, "reads '")):
+        command = [sys.executable, CHECK, "hf", made.folder, tmp_path / f"{name}.safetensors", "0.001"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code and message in done.stderr and "Traceback" not in done.stderr
+        assert json.loads(done.stdout)["allowed"] > 0
+
+
+def test_a_prompt_is_longer_than_a_window_that_can_be_reached():
+    assert beyond_window(tiny_config("llama")) == 0
+    assert beyond_window(tiny_config("gemma2")) == 8 + 64
+    assert beyond_window(tiny_config("gemma2", sliding_window=100)) == 0  # more than its 128 positions
+    assert beyond_window(tiny_config("mistral", sliding_window=2**17, max_position_embeddings=2**18)) == 0
 
 
 def test_check_needs_nothing_of_ours():

@@ -11,7 +11,7 @@ from fastpath.errors import ExportError
 from fastpath.runs import new_folder, write_text
 from prune.exports.hf import copy_model, copy_of_base
 from prune.exports.made import Made
-from prune.exports.proof import prove, run_python, version_of, write_reference
+from prune.exports.proof import prove, run_python, version_of
 from prune.exports.request import Request
 
 INSTALL = "`make test-exports` installs it: then --python .venv-exports/bin/python"
@@ -29,12 +29,7 @@ def export_gguf(made: Made, out: Path, request: Request) -> dict[str, Any]:
     with new_folder(out) as unfinished:
         file = unfinished / f"model-{kind}.gguf"
         convert(made, file, kind, request.python)
-        reference = unfinished.with_name(f".{out.name}.reference.safetensors")
-        try:
-            write_reference(made, reference)
-            proof = prove("gguf", file, reference, dtype=dtype, loaded_by=llama, python=request.python)
-        finally:
-            reference.unlink(missing_ok=True)
+        proof = prove(made, "gguf", file, dtype=dtype, loaded_by=llama, python=request.python)
         lines = quantize_lines(made, file.name, kind)
         write_text(unfinished / "README.md", "\n".join(["```", *lines, "```", ""]))
     for line in lines:

@@ -13,7 +13,7 @@ from fastpath.runs import new_folder, write_text
 from fastpath.sources import LEGAL, is_hub_id
 from prune.exports.hub import hub_card, push
 from prune.exports.made import Made
-from prune.exports.proof import prove, version_of, write_reference
+from prune.exports.proof import prove, version_of
 from prune.exports.request import Request
 
 TOKENIZER = (
@@ -37,15 +37,8 @@ def export_hf(made: Made, out: Path, request: Request) -> dict[str, Any]:
             body = body.replace(made.lineage.weights_sha256, lineage.weights_sha256)
             body = body.replace(made.lineage.base, lineage.base)
         write_text(unfinished / "README.md", hub_card(made, base, body))
-        reference = unfinished.with_name(f".{out.name}.reference.safetensors")
-        try:
-            write_reference(made, reference)
-            proof = prove(
-                "hf", unfinished, reference, dtype="float32", python=request.python,
-                loaded_by=version_of("transformers", request.python, extra="pip install transformers"),
-            )  # fmt: skip
-        finally:
-            reference.unlink(missing_ok=True)
+        loaded_by = version_of("transformers", request.python, extra="pip install transformers")
+        proof = prove(made, "hf", unfinished, dtype="float32", loaded_by=loaded_by, python=request.python)
         if different := [name for name in same if not same_bytes(base / name, unfinished / name)]:
             raise ExportError(f"{unfinished / different[0]}: differs from the base's")
     facts: dict[str, Any] = {"proof": proof.facts, "as_the_base": same}

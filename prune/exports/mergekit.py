@@ -11,7 +11,7 @@ from fastpath.block_config import beyond_depth
 from fastpath.errors import ExportError
 from fastpath.runs import new_folder, write_text
 from prune.exports.made import Made
-from prune.exports.proof import prove, run_python, version_of, write_reference
+from prune.exports.proof import prove, run_python, trusting, version_of
 from prune.exports.request import Request
 from prune.mergekit import mergekit_yaml
 
@@ -38,17 +38,12 @@ def export_mergekit(made: Made, out: Path, request: Request) -> dict[str, Any]:
         file = unfinished / "mergekit.yaml"
         write_text(file, mergekit_yaml(made.plan, base, beyond))
         merged = unfinished / "model"
-        trust = ["--trust-remote-code"] if made.trust else []
-        arguments = ["-m", "mergekit.scripts.run_yaml", str(file), str(merged), "--quiet", *trust]
-        reference = unfinished.with_name(f".{out.name}.reference.safetensors")
+        arguments = ["-m", "mergekit.scripts.run_yaml", str(file), str(merged), "--quiet"]
         try:
-            run_python(request.python, arguments, what=loaded_by)
+            run_python(request.python, [*arguments, *trusting(made.trust)], what=loaded_by)
             tensors = compared(made.folder, merged)
             check_config(config_of(merged, made), config_of(made.folder, made))
-            write_reference(made, reference)
-            proof = prove(
-                "hf", merged, reference, dtype="float32", loaded_by=transformers, python=request.python
-            )
+            proof = prove(made, "hf", merged, dtype="float32", loaded_by=transformers, python=request.python)
         except ExportError as error:
             if not beyond:
                 raise
@@ -56,8 +51,6 @@ def export_mergekit(made: Made, out: Path, request: Request) -> dict[str, Any]:
                 f"{error}. mergekit changes the number of layers only, and this cut also changes "
                 f"{', '.join(beyond)} of config.json: --to hf works"
             ) from None
-        finally:
-            reference.unlink(missing_ok=True)
     line = f"mergekit-yaml {out / 'mergekit.yaml'} FOLDER"
     print(line)
     facts = {"executed_by": loaded_by, "tensors_equal": tensors, **proof.facts}
