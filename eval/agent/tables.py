@@ -107,7 +107,7 @@ def reliability_table(agent: Mapping[str, Any]) -> Table:
         rows=tuple(rows),
         note=f"{agent['num_steps']} steps of {agent['num_tasks']} tasks, "
         f"{agent['tiers'][labels[0]]['num_answers']} answers a tier; 95 % intervals, whole tasks resampled."
-        + ("" if agent["chance"] is None else f" Right by chance: {agent['chance']:.1%}."),
+        + (f" Right by chance: {chance:.1%}." if (chance := agent.get("chance")) else ""),
         remarks=tuple(f"{error.replace('_', ' ')}: {words}" for error, words in ERRORS.items()),
         starts=frozenset({0, 3}),
         sortable=False,
