@@ -9,22 +9,15 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-QUICK = ("1", "4")
-"""Run by `make test` too: seconds each."""
 MOST_BYTES, MOST_BYTES_OUTPUT = 500_000, 100_000
-
-
-def marked(notebook):
-    return pytest.param(
-        notebook, id=notebook.stem, marks=[] if notebook.stem[0] in QUICK else pytest.mark.slow
-    )
 
 
 def code_cells(notebook):
     return [cell for cell in nbformat.read(notebook, as_version=4).cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("notebook", map(marked, NOTEBOOKS))
+@pytest.mark.slow  # .ci/run has `make notebooks`
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_from_a_clean_state(notebook, tmp_path, monkeypatch):
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
