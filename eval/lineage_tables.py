@@ -36,7 +36,7 @@ def _lineage_cells(facts: Facts, label: str) -> dict[str, str]:
         "blocks": f"{len(lineage['keep'])} of {lineage['depth']} kept",
         "kept": _numbers(lineage["keep"]),
         "dropped": _numbers(dropped),
-        "calibration items": str(len(lineage["calibration_items"])),
+        "items calibrated or trained on": str(len(lineage["calibration_items"])),
         **({"distilled": _facts(lineage["distillation"])} if lineage.get("distillation") else {}),
         "made by": lineage["code"],
         **cells,

@@ -150,7 +150,7 @@ def _items(task: Mapping[str, Any]) -> str:
 
 def _remark(task: Mapping[str, Any]) -> str:
     if task["floor"]:
-        return f"neither model above chance ({task['chance']:.2f}): cannot show a gap, not counted"
+        return f"neither model is shown above chance ({task['chance']:.2f}): cannot show a gap, not counted"
     if "base_prose_nats_per_byte" in task:
         return (
             f"each computed result costs {task['base_nats_per_answer']:.2f} -> "

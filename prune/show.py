@@ -139,7 +139,10 @@ def plan_line(plan: Plan) -> str:
         worth = "The sum of\n        what each block costs alone"
     else:
         how = "together" if plan.chooser in SEARCHES else "one by one"
-        worth = f"Optimistic: these\n        blocks were chosen for being cheap there, {how}"
+        worth = (
+            f"Optimistic: these\n        blocks were chosen for being cheap there, {how}; the table above has"
+            " their cost on held-out items"
+        )
     return (
         f"{dropped} (criterion {plan.criterion}, chooser {plan.chooser})\n"
         f"        cost on the calibration items: {plan.cost:+.2f} {plan.unit}. {worth};"

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -55,7 +54,7 @@ class Server(uvicorn.Server):
         """Once draining: stop when no request is left, or after the time that they have."""
         while not self._gateway.is_draining:
             await asyncio.sleep(LOOK_SECONDS)
-        log.info("%s: draining, at most %g s", signal.SIGTERM.name, self._drain_seconds)
+        log.info("draining, at most %g s", self._drain_seconds)
         last = time.monotonic() + self._drain_seconds
         while not self._gateway.is_idle and time.monotonic() < last:
             await asyncio.sleep(LOOK_SECONDS)

@@ -181,7 +181,7 @@ def test_disagreements_come_from_every_task_and_both_sides():
 def test_lineage_says_what_is_kept_and_what_no_longer_fits(run, tmp_path):
     rows = dict(r[::2] for r in lineage_table(read_facts(run / "eval")).rows)
     assert rows["blocks"] == "4 of 6 kept"
-    assert rows["calibration items"] == "42", "16 scored, 10 of a dial, 16 of the frontier"
+    assert rows["items calibrated or trained on"] == "42", "16 scored, 10 of a dial, 16 of the frontier"
     assert "lineage" not in rows
     other = copy_run(run, tmp_path / "run")
     (other / "eval/weights.json").write_text('{"base": "b", "fast": "f"}')
