@@ -144,13 +144,13 @@ def test_vllm_reads_and_predicts_the_same(tmp_path, capsys):
     [("gguf", "xllamacpp", gguf.INSTALL), ("mergekit", "mergekit", mergekit.INSTALL),
      ("openvino", "optimum", openvino.INSTALL)],
 )  # fmt: skip
-def test_target_that_is_not_installed_is_one_line_that_says_how(run, capsys, target, package, hint):
+def test_target_that_is_not_installed_is_one_line_that_says_how(run, tmp_path, capsys, target, package, hint):
     if importlib.util.find_spec(package) is not None:
         pytest.skip(f"{package} is installed")
-    assert export_of("--run", run, "--to", target) == 2
+    assert export_of("--run", run, "--to", target, "--out", tmp_path / "out") == 2
     err = capsys.readouterr().err
     assert "is not installed" in err and hint in err
-    assert not (run / "export" / target).exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_vllm_gets_a_command_with_its_own_flags_and_a_script_that_parses(run, capsys):
