@@ -23,6 +23,8 @@ class Assisted:
     """Transformers' assisted generation beside plain greedy decoding, prompt by prompt in turn."""
 
     prompts: int
+    guesses: int
+    """Of every round."""
     identical: int
     """Prompts with the same answer, token by token."""
     tokens: int
@@ -156,7 +158,7 @@ def assisted(
         if number:
             seconds = [seconds[0] + took, seconds[1] + took_with_draft]
             written += len(plain) - len(ids)
-    return Assisted(len(prompts), identical, written, *seconds)
+    return Assisted(len(prompts), tokens, identical, written, *seconds)
 
 
 def _timed(model: Any, ids_1T: torch.Tensor, new_tokens: int, **keys: Any) -> tuple[list[int], float]:

@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import weakref
+from types import SimpleNamespace
 
 import pytest
 from exporting import export_of, facts_of, write_base, write_pruned
@@ -53,7 +54,10 @@ def test_draft_is_a_run_of_its_own_and_the_output_is_the_originals(run, capsys):
     assert AutoModelForCausalLM.from_pretrained(facts["draft"]).config.num_hidden_layers == 2
     costs = {int(k): cost for k, cost in facts["verify_costs"].items()}
     again = choose_tokens(facts["acceptance"], cost_ratio=facts["cost_ratio"], verify_costs=costs)
-    assert (facts["tokens"], facts["predicted_speedup"]) == (again.tokens, again.speedup)
+    assert facts["predicted_speedup"] == again.speedup and facts["measured"]["guesses"] == max(
+        1, again.tokens
+    )
+    assert facts["tokens"] == (again.tokens if facts["speedup"] > 1 else 0)
     told = json.loads((folder / "draft.json").read_text())
     assert told["acceptance"] == facts["acceptance"] and told["speedup"] == facts["speedup"] > 0
     for card in (folder / "README.md", folder / "prune/model/README.md"):
@@ -63,7 +67,8 @@ def test_draft_is_a_run_of_its_own_and_the_output_is_the_originals(run, capsys):
 
 
 def worth(tokens, *, identical=4, predicted=2.5):
-    sides = Assisted(prompts=4, identical=identical, tokens=24, plain_seconds=3.0, assisted_seconds=1.5)
+    guesses = max(1, tokens)
+    sides = Assisted(4, guesses, identical, tokens=24, plain_seconds=3.0, assisted_seconds=1.5)
     return draft.Worth(0.9, 0.1, {4: 1.1}, tokens, predicted, sides)
 
 
@@ -79,6 +84,17 @@ def test_a_good_draft_gets_its_k_and_a_bad_one_is_off(tmp_path):
     assert config == {"method": "draft_model", "model": str(tmp_path), "num_speculative_tokens": 4}
     assert "Off: it would not pay" in draft.measured_words(worth(0, predicted=0.7), "float32")
     assert draft.usage("org/model", tmp_path, 0) == []
+
+
+@pytest.mark.parametrize(("seconds", "tokens"), [(1.5, 4), (3.1, 0)])
+def test_a_draft_that_was_to_pay_and_was_measured_slower_is_off(monkeypatch, seconds, tokens):
+    chosen = SimpleNamespace(tokens=4, speedup=2.5)
+    sides = Assisted(4, guesses=4, identical=4, tokens=24, plain_seconds=3.0, assisted_seconds=seconds)
+    monkeypatch.setattr(draft, "step_seconds", lambda *_, tokens, **__: dict.fromkeys(tokens, 1.0))
+    monkeypatch.setattr(draft, "acceptance", lambda *_: 0.9)
+    monkeypatch.setattr(draft, "choose_tokens", lambda *_, **__: chosen)
+    monkeypatch.setattr(draft, "assisted", lambda *_, **__: sides)
+    assert draft.measure(None, None, []).tokens == tokens
 
 
 def test_an_output_that_differs_is_not_called_the_originals():

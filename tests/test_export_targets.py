@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,18 @@ def test_program_that_fails_or_is_not_there_is_one_line(tmp_path):
         compare("hf", tmp_path, empty, python="/no/python", **keys)
     with pytest.raises(ExportError, match="not-a-package is not installed: do this"):
         version_of("not-a-package", sys.executable, extra="do this")
+
+
+def test_a_build_by_another_name_is_found_by_its_module():
+    assert version_of("yaml", sys.executable, extra="") == f"yaml {metadata.version('PyYAML')}"
+
+
+def test_a_program_may_say_more_after_its_result(monkeypatch, tmp_path):
+    """vLLM's own processes log after check.py has printed."""
+    facts = {"prompts": 1, "positions": 2, "largest_difference": 0.0, "allowed": 1.0, "same_top": 2}
+    said = f"loading\n{json.dumps(facts)}\n(EngineCore pid=1) INFO shutdown\n"
+    monkeypatch.setattr("prune.exports.proof.run_python", lambda *_, **__: said)
+    assert compare("vllm", tmp_path, tmp_path, dtype="float32", loaded_by="it", python="").same_top == 1.0
 
 
 def test_comparison_by_hand_judges_and_says_so_by_its_exit_code(run, tmp_path):

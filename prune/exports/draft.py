@@ -59,7 +59,7 @@ class Worth:
     """Guesses a round; 0: off."""
     predicted_speedup: float
     measured: Assisted
-    """With so many guesses; where it is off with one."""
+    """With the guesses that were predicted to pay best; with one where none were."""
 
 
 def export_draft(made: Made, out: Path, request: Request) -> dict[str, Any]:
@@ -180,23 +180,24 @@ def distil(recipe: Path) -> None:
 
 
 def measure(model: Any, draft: Any, texts: Sequence[Continued]) -> Worth:
-    """What the draft guesses right, what it costs, and how many guesses pay."""
+    """What the draft guesses right, what it costs, and how many guesses pay; 0 if measured they do not."""
     target = step_seconds(model, context=CONTEXT, tokens=checked_lengths())
     ratio = step_seconds(draft, context=CONTEXT, tokens=[1])[1] / target[1]
     accepted, costs = acceptance(draft, texts), verify_costs(target)
     chosen = choose_tokens(accepted, cost_ratio=ratio, verify_costs=costs)
     asked = [text.ids[: text.start] for text in texts]
     sides = assisted(model, draft, asked, new_tokens=NEW_TOKENS, tokens=max(1, chosen.tokens))
-    return Worth(accepted, ratio, costs, chosen.tokens, chosen.speedup, sides)
+    tokens = chosen.tokens if sides.speedup > 1 else 0
+    return Worth(accepted, ratio, costs, tokens, chosen.speedup, sides)
 
 
 def measured_words(worth: Worth, dtype: str) -> str:
     """What the draft is worth, for people."""
     sides = worth.measured
-    guesses = "1 guess" if worth.tokens < 2 else f"{worth.tokens} guesses"
+    guesses = "1 guess" if sides.guesses == 1 else f"{sides.guesses} guesses"
     same = f"identical on {sides.identical} of {sides.prompts} prompts ({dtype})"
     output = "is the original's own" if sides.identical == sides.prompts else "differs where rounding decides"
-    off = " Off: it would not pay on this machine. Distilling it raises the acceptance."
+    off = " Off: it would not pay on this machine. Distilling it (longer) raises the acceptance."
     best = "" if worth.tokens else " at best"
     return (
         f"Acceptance {100 * worth.acceptance:.0f} % of the original's tokens, each guess at "
