@@ -34,6 +34,7 @@ from benchmarks.gain_tables import report
 from benchmarks.held_out import OUTSIDE_COMPLEX, OUTSIDE_SIMPLE, answer_all, outside_items, own_items
 from fastpath.cli import guarded
 from fastpath.config import Recipe
+from fastpath.config_distill import KINDS
 from fastpath.env import describe_environment
 from fastpath.errors import UserError
 from fastpath.items.item import Item, digest
@@ -46,12 +47,21 @@ from fastpath.sources import locate
 MODEL = "embedded:smollm2-135m-instruct"
 RECIPE = Path(__file__).with_suffix(".yaml")
 SIDES = ("distilled", "fine_tuned")
+NEAR = {
+    "one_hop": ("possession", "location"),
+    "date_pick": ("time",),
+    "field_lookup": ("number", "cell", "note"),
+    "routing": ("topic",),
+    "piqa": ("purpose",),
+}
+"""Family -> kinds of practice that are much like it: where it is asked, they are not practised."""
 
 
 def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
     """The recipe of one cut and of its distillation."""
     tasks = list(ENGLISH.folds[fold])
     learnt = [*tasks, *ENGLISH.complex]
+    near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
     return load_recipe(
         RECIPE,
         [
@@ -59,6 +69,7 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
             f"prune.simple_tasks={json.dumps(tasks)}", f"prune.complex_tasks={json.dumps(ENGLISH.complex)}",
             f"prune.depth_tasks={json.dumps(ENGLISH.dials)}",
             f"distill.tasks={json.dumps(learnt)}", f"distill.dev_tasks={json.dumps(learnt)}",
+            f"distill.practice_kinds={json.dumps([kind for kind in KINDS if kind not in near])}",
             *options.changes,
         ],
     )  # fmt: skip

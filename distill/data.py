@@ -18,6 +18,8 @@ from distill.mixture import Mixture
 from distill.own_data import Row, read_rows
 from distill.own_texts import NAME, own_texts
 from distill.packing import Rows, packed_batch, padded_batch
+from distill.practice import NAME as PRACTICE
+from distill.practice import practice_rows
 from distill.self_data import Sampler, own_answers
 from distill.store import Store
 from fastpath.config import EvalConfig, Recipe
@@ -55,6 +57,8 @@ def read_data(config: DistillConfig, *, seed: int) -> Data:
         data.source: read_rows(data.source, split=data.split, subset=data.subset, revision=data.revision)
         for data in config.data
     }
+    if config.practice:
+        rows[PRACTICE] = practice_rows(config.practice, config.practice_kinds, seed=seed)
     return Data(items, rows)
 
 
@@ -137,6 +141,7 @@ class Numbered(Dataset):
             sources = {name: [whole(example) for example in made] for name, made in sources.items()}
         weights = {source.source: source.weight for source in config.data if source.source in data.rows}
         weights |= {NAME: config.own_texts_weight} if NAME in data.rows else {}
+        weights |= {PRACTICE: config.practice_weight} if PRACTICE in data.rows else {}
         weights |= {ITEMS: config.items_weight} if data.items else {}
         self.mixture = Mixture(sources, weights, seed=seed)
         num_rows = config.steps * config.batch_rows

@@ -40,7 +40,7 @@ def phases(config: DistillConfig) -> list[Phase]:
     """The phases that have steps, in their order."""
     written = config.on_policy
     changes: dict[str, dict[str, Any]] = {
-        LOCAL: {"steps": config.local_steps},
+        LOCAL: {"steps": config.local_steps, "learn": "all"},  # streams of prompts cost nothing more
         LOGITS: {},
         ON_POLICY: {
             "steps": written.steps, "learning_rate": written.learning_rate, "hidden_weight": 0.0,

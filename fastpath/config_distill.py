@@ -13,6 +13,13 @@ MODES = ("full", "head+last-k", "shared-lora", "lora")
 TASKS = ("doc_type", "date_pick", "routing", "field_lookup", "one_hop", "worked", "arithmetic", "chain")
 
 
+KINDS = (
+    "category", "odd_one_out", "member", "possession", "location", "time", "number", "cell", "note",
+    "speaker", "position", "contains", "relation", "purpose", "sentiment", "topic", "speech", "larger",
+)  # fmt: skip
+"""Of the short tasks of distill/practice.py."""
+
+
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 8.0)
 """At which a top-k store of predictions can be read: each needs a sum over the vocabulary."""
 
@@ -102,6 +109,13 @@ class DistillConfig(Section):
     """General texts that the original writes by itself (chats, where it has a template)."""
     own_texts_weight: float = Field(default=1.0, gt=0)
     """Their share of the examples, against the other weights."""
+    practice: int = Field(default=0, ge=0)
+    """Short simple tasks of many kinds, in English, that are no task of the catalogue: they bring back simple
+    families that are not trained on."""
+    practice_kinds: tuple[str, ...] = Field(default=KINDS, min_length=1)
+    """Kinds of these tasks."""
+    practice_weight: float = Field(default=1.0, gt=0)
+    """Their share of the examples, against the other weights."""
     data: tuple[DataConfig, ...] = ()
     """Training data of your own."""
     learn: Literal["answers", "all"] = "answers"
@@ -178,8 +192,10 @@ class DistillConfig(Section):
         if self.candidates > 1 and self.student != "prune":
             raise ValueError("candidates: are taken from the stage prune; student: prune works")
         names = [data.source for data in self.data]
-        if not names and not self.tasks:
-            raise ValueError("tasks: empty, and no data: there is nothing to learn from")
+        if not names and not self.tasks and not self.practice:
+            raise ValueError("tasks: empty, no data and no practice: there is nothing to learn from")
+        if unknown := [kind for kind in self.practice_kinds if kind not in KINDS]:
+            raise ValueError(f"practice_kinds: {unknown[0]!r} is none of {', '.join(KINDS)}")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"data: {twice[0]!r} stands there twice")
         return self
