@@ -1,11 +1,12 @@
 """What distilling brings back: `python benchmarks/distill_gain.py --suites FOLDER` (hours).
 
-SmolLM2-135M-Instruct is cut by the default search of `python -m prune`, then healed twice, from the same
-cut, on the same data and by as many operations: distilled (the original's predictions are learnt), and
-fine-tuned (the data's own tokens are; without a teacher it gets as many more steps). All four then answer
-items that neither calibration nor training held: simple families left out (the simple suite is dealt to two
-folds; what one fold is calibrated and trained on is asked in the other), public suites (arc_easy, piqa,
-SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K.
+SmolLM2-135M-Instruct is cut as the default search of `python -m prune` did (--search runs it again: an hour),
+then healed twice, from the same cut, on the same data and by as many operations: distilled (the original's
+predictions are learnt), and fine-tuned (the data's own tokens are; without a teacher it gets as many more
+steps). All four then answer items that neither calibration nor training held: simple families left out (the
+simple suite is dealt to two folds; what one fold is calibrated and trained on is asked in the other), public
+suites (arc_easy, piqa, SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K. Kinds of
+practice that are much like an asked family are left out too (NEAR).
 
 Every cut, checkpoint and answer is kept in --out: the same command goes on there after a kill. key=value
 arguments change the recipe (distill.loss=jsd); choose between them on the items of --dev, which are never
@@ -39,13 +40,16 @@ from fastpath.env import describe_environment
 from fastpath.errors import UserError
 from fastpath.items.item import Item, digest
 from fastpath.models import load_model, load_tokenizer
-from fastpath.plan import read_plan
+from fastpath.plan import Plan, read_plan
 from fastpath.recipe_file import load_recipe
-from fastpath.runs import read_json, step
+from fastpath.runs import read_json, step, write_json
 from fastpath.sources import locate
 
 MODEL = "embedded:smollm2-135m-instruct"
+DEPTH = 30
 RECIPE = Path(__file__).with_suffix(".yaml")
+PLANS = Path(__file__).with_name("distill_gain_plans.json")
+"""fold -> number -> dropped blocks: what benchmarks/plans.py found by `ablation`, `evolution`."""
 SIDES = ("distilled", "fine_tuned")
 NEAR = {
     "one_hop": ("possession", "location"),
@@ -62,15 +66,23 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
     tasks = list(ENGLISH.folds[fold])
     learnt = [*tasks, *ENGLISH.complex]
     near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
+    known = {} if options.search else json.loads(PLANS.read_text())[fold]
+    plan = [f"prune.drop={drop}"]
+    if str(drop) in known:
+        file = options.out / f"plan-{fold}-{drop}.json"
+        keep = tuple(block for block in range(DEPTH) if block not in known[str(drop)])
+        plan_of = Plan(depth=DEPTH, keep=keep, criterion="ablation", chooser="evolution", cost=None, unit="")
+        write_json(file, plan_of.model_dump(mode="json"))
+        plan = ["prune.drop=null", f"prune.plan={file}"]
     return load_recipe(
         RECIPE,
         [
-            f"out={options.out / f'{fold}-{drop}'}", f"prune.drop={drop}", f"distill.steps={options.steps}",
+            f"out={options.out / f'{fold}-{drop}'}", f"distill.steps={options.steps}",
             f"prune.simple_tasks={json.dumps(tasks)}", f"prune.complex_tasks={json.dumps(ENGLISH.complex)}",
             f"prune.depth_tasks={json.dumps(ENGLISH.dials)}",
             f"distill.tasks={json.dumps(learnt)}", f"distill.dev_tasks={json.dumps(learnt)}",
             f"distill.practice_kinds={json.dumps([kind for kind in KINDS if kind not in near])}",
-            *options.changes,
+            *plan, *options.changes,
         ],
     )  # fmt: skip
 
@@ -97,11 +109,11 @@ def fine_tuning_steps(steps: int, *, depth: int, kept: int) -> int:
 
 def asked(fold: str, options: argparse.Namespace) -> dict[str, tuple[str, list[Item]]]:
     """family -> (suite, items): none that this fold was calibrated or trained on."""
-    num = options.items
+    num, many = options.items, options.simple_items
     own = partial(own_items, for_choices=options.dev)
     outside = partial(outside_items, folder=options.suites, for_choices=options.dev)
-    found = {task: ("simple", own(task, num)) for task in ENGLISH.asked(fold)}
-    found |= {name: ("simple", outside(name, num=num)) for name in OUTSIDE_SIMPLE}
+    found = {task: ("simple", own(task, many)) for task in ENGLISH.asked(fold)}
+    found |= {name: ("simple", outside(name, num=many)) for name in OUTSIDE_SIMPLE}
     found |= {task: ("complex", own(task, num)) for task in ENGLISH.complex}
     found |= {name: ("complex", outside(name, num=num // 2)) for name in OUTSIDE_COMPLEX}
     return {name: (suite, items) for name, (suite, items) in found.items() if items}
@@ -130,7 +142,9 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
         key = f"{name}-{fold}" if name == "base" else name
         answer = partial(answers_of, folders[name], families)
         asked_for = digest(*sorted(families), *["dev"] * options.dev, length=8)
-        found[name] = step(kept, f"answers-{key}-{options.items}-{asked_for}.json", answer)
+        found[name] = step(
+            kept, f"answers-{key}-{options.simple_items}-{options.items}-{asked_for}.json", answer
+        )
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
     found["trained"] = {
         side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides
@@ -145,7 +159,9 @@ def main() -> int:
     parser.add_argument("--folds", nargs="+", default=list(ENGLISH.folds), choices=list(ENGLISH.folds))
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--steps", type=int, default=100, help="updates of the distilled side")
-    parser.add_argument("--items", type=int, default=100, help="items of a family (GSM8K: half)")
+    parser.add_argument("--simple-items", type=int, default=300, help="items of a simple family")
+    parser.add_argument("--items", type=int, default=100, help="items of a complex family (GSM8K: half)")
+    parser.add_argument("--search", action="store_true", help="search the plans again")
     parser.add_argument("--dev", action="store_true", help="ask other items: settings are chosen on these")
     parser.add_argument("--suites", type=Path, default=Path(os.environ.get("FASTPATH_SUITES", "suites")))
     parser.add_argument("--out", type=Path, default=Path("runs/distill-gain"))

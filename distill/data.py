@@ -16,7 +16,7 @@ from distill.disjoint import check_items, check_rows, taken, training_items
 from distill.examples import Example, item_examples, row_examples
 from distill.mixture import Mixture
 from distill.own_data import Row, read_rows
-from distill.own_texts import NAME, own_texts
+from distill.own_texts import NAME, QUESTIONS, own_texts
 from distill.packing import Rows, packed_batch, padded_batch
 from distill.practice import NAME as PRACTICE
 from distill.practice import practice_rows
@@ -92,10 +92,11 @@ def with_own_writing(
             load, tokenizer, items, samples=config.own_answers, sampler=Sampler(), folder=folder,
             batch_size=ANSWERS_AT_ONCE, **how,
         )  # fmt: skip
-    if config.own_texts:
-        most = Sampler(max_new_tokens=config.max_tokens // 2)
-        made = own_texts(load, tokenizer, num=config.own_texts, sampler=most, at_once=TEXTS_AT_ONCE, **how)
-        rows = {**rows, NAME: made}
+    for name, num, parts in ((NAME, config.own_texts, 2), (QUESTIONS, config.own_questions, 4)):
+        if num:
+            most = Sampler(max_new_tokens=config.max_tokens // parts)
+            made = own_texts(load, tokenizer, name=name, num=num, sampler=most, at_once=TEXTS_AT_ONCE, **how)
+            rows = {**rows, name: made}
     return Data(items, rows)
 
 
@@ -141,6 +142,7 @@ class Numbered(Dataset):
             sources = {name: [whole(example) for example in made] for name, made in sources.items()}
         weights = {source.source: source.weight for source in config.data if source.source in data.rows}
         weights |= {NAME: config.own_texts_weight} if NAME in data.rows else {}
+        weights |= {QUESTIONS: config.own_questions_weight} if QUESTIONS in data.rows else {}
         weights |= {PRACTICE: config.practice_weight} if PRACTICE in data.rows else {}
         weights |= {ITEMS: config.items_weight} if data.items else {}
         self.mixture = Mixture(sources, weights, seed=seed)

@@ -66,7 +66,7 @@ def make_job(
 
     mode = step(out, "mode.json", lambda: chosen.mode if chosen else first_that_fits())
     tokenizer, kept = load_tokenizer(student, trust_remote_code=trust), None
-    if config.own_answers or config.own_texts:
+    if config.own_answers or config.own_texts or config.own_questions:
         original = cache(partial(load_model, teacher, dtype=dtype, device=device, trust_remote_code=trust))
         data = with_own_writing(
             data, config, original, tokenizer, weights=weights, seed=recipe.seed,

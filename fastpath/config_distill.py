@@ -109,6 +109,10 @@ class DistillConfig(Section):
     """General texts that the original writes by itself (chats, where it has a template)."""
     own_texts_weight: float = Field(default=1.0, gt=0)
     """Their share of the examples, against the other weights."""
+    own_questions: int = Field(default=0, ge=0)
+    """General questions in plain text that the original asks and answers by itself."""
+    own_questions_weight: float = Field(default=1.0, gt=0)
+    """Their share of the examples, against the other weights."""
     practice: int = Field(default=0, ge=0)
     """Short simple tasks of many kinds, in English, that are no task of the catalogue: they bring back simple
     families that are not trained on."""

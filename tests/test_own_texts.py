@@ -7,7 +7,7 @@ from tiny import byte_tokenizer, tiny_llama
 import distill.own_texts
 from distill.examples import row_examples
 from distill.own_data import Row
-from distill.own_texts import frame, own_texts
+from distill.own_texts import NAME, OPENINGS, QUESTIONS, Frame, chat, own_texts, questions
 from distill.self_data import Sampler
 from fastpath.errors import UserError
 
@@ -28,7 +28,7 @@ def tokenizer(*, chats=True):
     return made
 
 
-HOW = {"weights": "w", "seed": 0, "sampler": Sampler(max_new_tokens=12), "num": 4, "at_once": 4}
+HOW = {"name": NAME, "weights": "w", "seed": 0, "sampler": Sampler(max_new_tokens=12), "num": 4, "at_once": 4}
 
 
 def written(model, tokenizer, **changes):
@@ -40,9 +40,9 @@ def never():
 
 
 def test_frame_is_what_the_template_writes_around_the_users_words():
-    assert frame(tokenizer()) == ("<user>", "</s><assistant>")
+    assert chat(tokenizer()) == Frame("<user>", "</s><assistant>")
     plain = tokenizer(chats=False)
-    assert frame(plain) == (plain.bos_token or plain.eos_token, "")
+    assert chat(plain) == Frame(plain.bos_token or plain.eos_token)
 
 
 def test_all_own_words_are_learnt_and_the_header_is_not():
@@ -81,9 +81,36 @@ def test_a_tokenizer_that_cannot_begin_is_one_clear_line():
     made = tokenizer(chats=False)
     made.bos_token = made.eos_token = None
     with pytest.raises(UserError, match=r"distill.own_texts: .* no token to begin with; 0 works"):
-        frame(made)
+        chat(made)
 
 
 def test_what_was_written_is_checked_against_what_is_evaluated():
     (text,) = Row("here", "own", {"text": "<user>Why?", "start": 6}).texts
     assert text == "Why?"
+
+
+@torch.no_grad()
+def test_a_question_in_plain_text_ends_with_its_mark_or_line(monkeypatch):
+    said = iter(
+        [[(" is it? It", False), (" one\nmore", False), (" goes on", False)], [("Yes.", True), ("No", False)]]
+    )
+
+    def script(model, tokenizer, prompts, **how):
+        return [{"answer": text, "finished": finished} for text, finished in next(said)]
+
+    monkeypatch.setattr(distill.own_texts, "sampled", script)
+    rows = written(None, tokenizer(), name=QUESTIONS, num=3)
+    assert [row.data["text"] for row in rows] == [
+        "Question: What is it?\nAnswer:Yes.", "Question: Which one\nAnswer:No", "Question: Why goes on",
+    ]  # fmt: skip
+    assert [row.data["text"][row.data["start"] :][:4] for row in rows] == [" is ", " one", " goe"]
+
+
+def test_questions_begin_as_the_tokenizer_begins_a_text():
+    plain = byte_tokenizer()
+    begins = plain.bos_token is not None and plain.bos_token_id in plain("")["input_ids"]
+    assert questions(plain)[0].header == (plain.bos_token if begins else "") + "Question: What"
+    assert len(questions(plain)) == len(OPENINGS)
+    rows = written(tiny_llama(), plain, name=QUESTIONS, num=len(OPENINGS) + 1)
+    assert rows and {row.where for row in rows} == {QUESTIONS}
+    assert {r.data["text"] for r in rows}.isdisjoint(r.data["text"] for r in written(tiny_llama(), plain))
