@@ -33,14 +33,16 @@ def test_items_and_own_data_come_in_the_shares_of_their_weights(tmp_path):
 def test_texts_of_the_originals_own_come_in_their_share(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTPATH_CACHE", str(tmp_path))
     config = DistillConfig(
-        tasks=("doc_type",), items_per_task=4, own_texts=3, own_texts_weight=3, steps=50, batch_rows=4,
-        max_tokens=512,
+        tasks=("doc_type",), items_per_task=4, own_texts=3, own_texts_weight=2, own_questions=3,
+        own_questions_weight=1, steps=50, batch_rows=4, max_tokens=512,
     )  # fmt: skip
     tokenizer, how = byte_tokenizer(), {"weights": "w", "seed": 0, "folder": tmp_path}
     data = with_own_writing(read_data(config, seed=0), config, tiny_llama, tokenizer, **how)
     rows = Numbered(data, config, tokenizer, seed=0, packed=False)
     kinds = Counter(rows[i][1][0].kind for i in range(len(rows)))
     assert kinds == {"item": 50, "own": 150}
+    asked = {example.ids for example in rows.mixture.sources["own_questions"]}
+    assert sum(rows[i][1][0].ids in asked for i in range(len(rows))) == 50
 
 
 def test_answers_are_learnt_or_all_tokens(tmp_path):
