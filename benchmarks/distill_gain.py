@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--drops", type=int, nargs="+", default=[6, 9])
     parser.add_argument("--folds", nargs="+", default=list(ENGLISH.folds), choices=list(ENGLISH.folds))
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
-    parser.add_argument("--steps", type=int, default=100, help="updates of the distilled side")
+    parser.add_argument("--steps", type=int, default=500, help="updates of the distilled side")
     parser.add_argument("--simple-items", type=int, default=300, help="items of a simple family")
     parser.add_argument("--items", type=int, default=100, help="items of a complex family (GSM8K: half)")
     parser.add_argument("--search", action="store_true", help="search the plans again")
