@@ -1,12 +1,13 @@
 """What distilling brings back: `python benchmarks/distill_gain.py --suites FOLDER` (hours).
 
-SmolLM2-135M-Instruct is cut as the default search of `python -m prune` did (--search runs it again: an hour),
-then healed twice, from the same cut, on the same data and by as many operations: distilled (the original's
-predictions are learnt), and fine-tuned (the data's own tokens are; without a teacher it gets as many more
-steps). All four then answer items that neither calibration nor training held: simple families left out (the
-simple suite is dealt to two folds; what one fold is calibrated and trained on is asked in the other), public
-suites (arc_easy, piqa, SNIPS; skipped where missing), our complex tasks in other draws, and GSM8K. Kinds of
-practice that are much like an asked family are left out too (NEAR).
+SmolLM2-135M-Instruct is cut as benchmarks/plans.py found by the defaults of `python -m prune` (--search: they
+search again, an hour), then healed twice, from the same cut, on the same data and by as many operations:
+distilled (the original's predictions are learnt beside the data's own tokens), and fine-tuned (the data's own
+tokens alone; without a teacher it gets as many more steps). All four then answer items that neither
+calibration nor training held: simple families left out (the simple suite is dealt to two folds; what one fold
+is calibrated and trained on is asked in the other), public suites (arc_easy, piqa, SNIPS; skipped where
+missing), our complex tasks in other draws, and GSM8K. The kinds of practice that are most like an asked
+family are left out too (NEAR); the frame "Question: ... Answer:", in which arc_easy and piqa are asked, is not.
 
 Every cut, checkpoint and answer is kept in --out: the same command goes on there after a kill. key=value
 arguments change the recipe (distill.loss=jsd); choose between them on the items of --dev, which are never
@@ -58,7 +59,7 @@ NEAR = {
     "routing": ("topic",),
     "piqa": ("purpose",),
 }
-"""Family -> kinds of practice that are much like it: where it is asked, they are not practised."""
+"""Family -> the kinds of practice that are most like it: where it is asked, they are not practised."""
 
 
 def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
@@ -66,14 +67,16 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
     tasks = list(ENGLISH.folds[fold])
     learnt = [*tasks, *ENGLISH.complex]
     near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
-    known = {} if options.search else json.loads(PLANS.read_text())[fold]
-    plan = [f"prune.drop={drop}"]
-    if str(drop) in known:
+    plans = json.loads(PLANS.read_text())[fold]
+    cut = [f"prune.drop={drop}"]
+    if not options.search:
+        if str(drop) not in plans:
+            raise UserError(f"distill_gain: --drops {drop}: {PLANS} has {', '.join(plans)}; or --search")
         file = options.out / f"plan-{fold}-{drop}.json"
-        keep = tuple(block for block in range(DEPTH) if block not in known[str(drop)])
-        plan_of = Plan(depth=DEPTH, keep=keep, criterion="ablation", chooser="evolution", cost=None, unit="")
-        write_json(file, plan_of.model_dump(mode="json"))
-        plan = ["prune.drop=null", f"prune.plan={file}"]
+        keep = tuple(block for block in range(DEPTH) if block not in plans[str(drop)])
+        plan = Plan(depth=DEPTH, keep=keep, criterion="ablation", chooser="evolution", cost=None, unit="")
+        write_json(file, plan.model_dump(mode="json"))
+        cut = ["prune.drop=null", f"prune.plan={file}"]
     return load_recipe(
         RECIPE,
         [
@@ -82,7 +85,7 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
             f"prune.depth_tasks={json.dumps(ENGLISH.dials)}",
             f"distill.tasks={json.dumps(learnt)}", f"distill.dev_tasks={json.dumps(learnt)}",
             f"distill.practice_kinds={json.dumps([kind for kind in KINDS if kind not in near])}",
-            *plan, *options.changes,
+            *cut, *options.changes,
         ],
     )  # fmt: skip
 

@@ -92,7 +92,10 @@ def with_own_writing(
             load, tokenizer, items, samples=config.own_answers, sampler=Sampler(), folder=folder,
             batch_size=ANSWERS_AT_ONCE, **how,
         )  # fmt: skip
-    for name, num, parts in ((NAME, config.own_texts, 2), (QUESTIONS, config.own_questions, 4)):
+    for name, num, parts in (
+        (NAME, config.own_texts, 2),
+        (QUESTIONS, config.own_questions, 4),
+    ):  # most a turn
         if num:
             most = Sampler(max_new_tokens=config.max_tokens // parts)
             made = own_texts(load, tokenizer, name=name, num=num, sampler=most, at_once=TEXTS_AT_ONCE, **how)

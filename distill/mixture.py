@@ -89,6 +89,14 @@ class Mixture:
             for name, mean in means.items()
         }
 
+    def told(self) -> str:
+        """The shares in words."""
+        return "; ".join(
+            f"{name}: {of['examples']:.0%} of the examples, {of['tokens']:.0%} of the tokens,"
+            f" {of['learnt_tokens']:.0%} of those learnt"
+            for name, of in self.shares().items()
+        )
+
 
 @lru_cache(maxsize=16)
 def _order(stream: str, size: int) -> list[int]:

@@ -71,7 +71,7 @@ def own_texts(
     about = (
         json.dumps([asdict(of) for of in frames]) if asked else tokenizer.chat_template or frames[0].header
     )
-    folder = cache_folder() / NAME / digest(weights, settings, about, "1", length=16)
+    folder = cache_folder() / NAME / digest(weights, settings, about, "2" if asked else "1", length=16)
     jobs = {f"{folder.name}/{seed}/{number}": frames[number % len(frames)] for number in range(num)}
     paths = {stream: folder / f"{digest(stream, length=32)}.json" for stream in jobs}
     missing = [stream for stream in jobs if not paths[stream].exists()]
@@ -116,7 +116,10 @@ def _write(model: Any, tokenizer: Any, jobs: Mapping[str, Frame], sampler: Sampl
     frames, streams = list(jobs.values()), list(jobs)
     write = partial(sampled, model, tokenizer, sampler=sampler, raw=True)
     said = write([of.header for of in frames], streams=streams)
-    said = [_first_line(one) if of.asks else one for of, one in zip(frames, said, strict=True)]
+    said = [
+        _first_line(one) if of.asks else {**one, "answer": one["answer"].strip()}
+        for of, one in zip(frames, said, strict=True)
+    ]
     texts = [of.header + one["answer"] if one["answer"] else "" for of, one in zip(frames, said, strict=True)]
     # A question that was cut off is no question: what came of it is the text.
     asked = [n for n, of in enumerate(frames) if of.middle and said[n]["finished"] and said[n]["answer"]]
@@ -124,7 +127,11 @@ def _write(model: Any, tokenizer: Any, jobs: Mapping[str, Frame], sampler: Sampl
         prompts = [texts[n] + frames[n].middle for n in asked]
         answers = write(prompts, streams=[f"{streams[n]}/answer" for n in asked])
         for n, prompt, answer in zip(asked, prompts, answers, strict=True):
-            texts[n] = prompt + answer["answer"]
+            text = answer["answer"].rstrip()
+            if text and frames[n].asks:
+                texts[n] = prompt + text
+            elif not frames[n].asks:
+                texts[n] = prompt + text.lstrip()
     return [{"text": text, "start": len(of.header)} for of, text in zip(frames, texts, strict=True)]
 
 
@@ -132,4 +139,5 @@ def _first_line(said: dict[str, Any]) -> dict[str, Any]:
     """What was said up to its first question mark or the end of its first line."""
     found = re.match(r"[^?\n]*\??", said["answer"])
     text = found[0] if found else ""
-    return {"answer": text.rstrip(), "finished": said["finished"] or text != said["answer"]}
+    finished = said["finished"] or text.endswith("?") or text != said["answer"]
+    return {"answer": text.rstrip(), "finished": finished}

@@ -1,8 +1,9 @@
 """Short simple tasks of many kinds, which need no dataset: what a cut model practises beside its own tasks.
 
 A model that is healed on a few families gets these back and no others; many kinds, each in many wordings,
-bring back families that it was not trained on too (benchmarks/distill_gain.py). None is a task of the
-catalogue or of a public suite. English words.
+are meant to bring back families that it was not trained on too (benchmarks/distill_gain.py asks). None is a
+task of the catalogue or of a public suite, but some are like one, and some stand in the usual frame
+"Question: ... Answer:". English words.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,9 +55,10 @@ def practice_rows(num: int, kinds: Sequence[str], *, seed: int) -> list[Row]:
     Raises UserError if the kinds have not so many.
     """
     rng = Random(f"{NAME}/{seed}")
-    made: dict[Task, None] = {}
+    made: dict[str, Task] = {}
     for turn in range(TRIES * num):
-        made[KINDS[kinds[turn % len(kinds)]](rng)] = None
+        task = KINDS[kinds[turn % len(kinds)]](rng)
+        made.setdefault(task.prompt, task)
         if len(made) == num:
-            return [Row(f"{NAME}, row {n}", "answer", task._asdict()) for n, task in enumerate(made)]
+            return [Row(f"{NAME}, row {n}", "answer", task._asdict()) for n, task in enumerate(made.values())]
     raise UserError(f"distill.practice: {', '.join(kinds)} have {len(made)} different tasks, not {num}")

@@ -1,4 +1,4 @@
-"""Kinds of short tasks that sort a word, a thing or a sentence."""
+"""Kinds of short tasks that sort or compare words, things, numbers or sentences."""
 
 from random import Random
 
@@ -11,7 +11,6 @@ from distill.practice_words import (
     OPPOSITES,
     PAST,
     PEOPLE,
-    PLACES,
     REVIEWED,
     REVIEWS,
     SPEECHES,
@@ -23,11 +22,11 @@ from distill.practice_words import (
 
 
 def category(rng: Random) -> Task:
-    """What kind of thing a word is, after up to three that are told."""
+    """What kind of thing a word is, after one to three that are told."""
     form = rng.choice(
         ["Word: {w}\nKind:", "{w} is a kind of", "What is {w}?\nA kind of", "{w} ->", "Category of {w}:"]
     )
-    *shown, kind = rng.sample(list(WORDS), rng.randrange(1, 5))
+    *shown, kind = rng.sample(list(WORDS), rng.randrange(2, 5))
     lines = [f"{form.format(w=rng.choice(WORDS[of]))} {of}" for of in shown]
     return Task("\n".join([*lines, form.format(w=rng.choice(WORDS[kind]))]), kind)
 
@@ -49,11 +48,11 @@ def member(rng: Random) -> Task:
 
 
 def relation(rng: Random) -> Task:
-    """Opposites, past tenses, capitals, places: after two or three that are told, or in a sentence."""
+    """Opposites, past tenses, capitals: after two or three that are told, or in a sentence."""
     of, sentence = rng.choice(
         [
             (OPPOSITES, "The opposite of {w} is"), (PAST, "Yesterday, not {w} but"),
-            (CAPITALS, "The capital of {w} is"), (PLACES, "Where would you find the {w}? In the"),
+            (CAPITALS, "The capital of {w} is"),
         ]
     )  # fmt: skip
     *shown, word = rng.sample(list(of), rng.choice([1, 3, 4]))
@@ -66,7 +65,7 @@ def purpose(rng: Random) -> Task:
     """Which thing one needs for something, with four to choose from or none."""
     thing, *others = rng.sample(list(USES), 4)
     if rng.random() < 0.5:
-        question = rng.choice(["What do you need to {u}? A", "How can I {u}? With a"])
+        question = rng.choice(["To {u} you need the", "How can I {u}? With the"])
         return Task(question.format(u=USES[thing]), thing)
     text = "Choices: " + ", ".join(shuffled(rng, [thing, *others]))
     return asked(text, f"Which one helps to {USES[thing]}?", thing, rng)
@@ -86,16 +85,15 @@ def sentiment(rng: Random) -> Task:
 
 
 def topic(rng: Random) -> Task:
-    """What one to three sentences are about, with labels to choose from or none."""
+    """What one to three sentences are about, with labels to choose from."""
     label = rng.choice(list(TOPICS))
     slots = {kind: rng.choice(words) for kind, words in WORDS.items()} | {"n": str(rng.randrange(2, 10))}
     text = " ".join(one.format(**slots) for one in rng.sample(TOPICS[label], rng.choice([1, 1, 2, 3])))
     others = rng.sample([other for other in TOPICS if other != label], rng.randrange(2, 6))
     form = rng.choice(
         [
-            "{t}\nSubject:", "News: {t}\nSection:", "Labels: {o}\nText: {t}\nLabel:", "{t}\nTag:",
-            "{t}\nWhat is it about? About", "Text: {t}\nThe best label of {o} is", "{t}\n\nField:",
-            "Sentence: {t}\nClass:",
+            "Labels: {o}\nText: {t}\nLabel:", "News: {t}\nSection ({o}):", "{t}\nOne of {o}:",
+            "{t}\nIs it about {o}? About", "Text: {t}\nThe best label of {o} is",
         ]
     )  # fmt: skip
     return Task(form.format(t=text, o=", ".join(shuffled(rng, [label, *others]))), label)
@@ -106,7 +104,7 @@ def speech(rng: Random) -> Task:
     label = rng.choice(list(SPEECHES))
     text = rng.choice(SPEECHES[label]).format(p=rng.choice(PEOPLE), t=rng.choice(THINGS))
     form = rng.choice(
-        ["{t}\nThis is:", "Sentence: {t}\nForm:", "{t}\nquestion, order or statement?", "{t} ->"]
+        ["{t}\nquestion, order or statement?", "Sentence: {t}\nForm (statement, order, question):"]
     )
     return Task(form.format(t=text), label)
 

@@ -12,14 +12,14 @@ def _pairs(text: str) -> dict[str, str]:
 WORDS = {
     kind: _words(words)
     for kind, words in {
-        "animal": "dog cat horse cow sheep goat lion tiger bear wolf rabbit mouse monkey camel fox deer",
+        "mammal": "dog cat horse cow sheep goat lion tiger bear wolf rabbit mouse monkey camel fox deer",
         "bird": "eagle owl duck swan crow parrot pigeon sparrow hawk penguin stork goose",
-        "fruit": "apple banana orange grape peach pear plum cherry lemon melon mango kiwi",
+        "fruit": "apple banana grape pear plum cherry lemon melon mango kiwi",
         "vegetable": "carrot cabbage pea spinach pumpkin broccoli turnip lettuce radish bean",
-        "colour": "red blue green yellow black white brown purple pink grey silver gold",
+        "colour": "red blue green yellow black white brown purple pink grey",
         "tool": "hammer saw drill spade wrench axe chisel rake pliers ladder shovel screwdriver",
         "vehicle": "car bus truck train bicycle tram boat plane ship scooter van tractor",
-        "instrument": "piano guitar violin drum flute trumpet harp cello clarinet organ banjo",
+        "instrument": "piano guitar violin drum flute trumpet harp cello clarinet banjo",
         "sport": "football tennis golf hockey boxing rugby chess cricket swimming skiing rowing cycling",
         "country": "France Spain Japan Brazil India Egypt Canada Kenya Norway Peru Greece Poland Turkey",
         "body part": "hand foot knee nose ear elbow shoulder neck finger heart lung back",
@@ -30,8 +30,8 @@ WORDS = {
         "subject": "history physics biology chemistry geography music art algebra grammar economics",
         "planet": "Mars Venus Saturn Jupiter Mercury Neptune Uranus",
         "day": "Monday Tuesday Wednesday Thursday Friday Saturday Sunday",
-        "tree": "oak pine maple birch willow cedar elm palm fir beech",
-        "flower": "rose tulip lily daisy orchid violet poppy iris sunflower daffodil",
+        "tree": "oak pine maple birch willow cedar elm fir beech",
+        "flower": "tulip lily daisy orchid poppy sunflower daffodil",
         "insect": "ant bee wasp fly beetle moth butterfly mosquito grasshopper termite",
         "furniture": "chair table bed sofa desk shelf lamp wardrobe stool cupboard",
     }.items()
@@ -54,11 +54,6 @@ PAST = _pairs(
 CAPITALS = _pairs(
     "France/Paris Italy/Rome Spain/Madrid Japan/Tokyo Egypt/Cairo Greece/Athens Russia/Moscow"
     " England/London Germany/Berlin Norway/Oslo Cuba/Havana Peru/Lima Austria/Vienna Poland/Warsaw"
-)
-PLACES = _pairs(
-    "fish/water bird/nest bee/hive lion/cage farmer/farm teacher/school nurse/hospital pilot/plane"
-    " sailor/ship king/castle monk/monastery clerk/office actor/theatre judge/court chef/kitchen miner/mine"
-    " soldier/army"
 )
 USES = {
     "knife": "cut bread", "broom": "sweep the floor", "umbrella": "stay dry in the rain",
@@ -94,20 +89,6 @@ The goalkeeper saved {n} shots.
 The coach trains the players on {day}.
 He scored twice before half time.
 The cup final will be on {day}.""",
-        "weather": """\
-Heavy rain and strong wind are coming on {day}.
-It will be sunny with {n} degrees.
-Snow fell all night in {country}.
-A storm is moving to the coast of {country}.
-Fog in the morning, then clear sky.
-Expect thunder late on {day}.""",
-        "music": """\
-The band plays {n} songs on its new album.
-The {instrument} solo was the best of the evening.
-She sings in a choir on {day}.
-The orchestra tuned before the symphony.
-His {instrument} lesson is on {day}.
-The singer tours {country} with {n} guitars.""",
         "travel": """\
 We booked a flight to {country}.
 Our hotel is {n} minutes from the beach.
@@ -123,7 +104,7 @@ The nurse measured his blood pressure.
 Too much sugar is bad for your teeth.
 His {body part} hurts and he sees a surgeon on {day}.""",
         "farming": """\
-The {animal} grazes on the field behind the barn.
+The {mammal} grazes on the field behind the barn.
 We sow wheat in spring and reap in summer.
 The tractor ploughed {n} acres.
 Hens laid {n} eggs this morning.
@@ -178,16 +159,15 @@ NOTES = {
     "room": ("come to room {v}", "we sit in room {v}"),
     "person": ("ask for {v}", "{v} will help you", "say hello to {v}"),
     "country": ("the guests are from {v}", "it was sent from {v}"),
-    "weekday": ("be here on {v}", "we open on {v}"),
     "amount": ("bring {v}", "it costs {v}", "you still owe {v}"),
     "animal": ("do not feed the {v}", "the {v} lives there"),
     "colour": ("take the {v} door", "look for the {v} sign"),
 }
 """What a note tells, and in which words."""
 ASKED = (
-    "\nQuestion: {q}\nAnswer:", "\nQ: {q}\nA:", "\n{q}", "\n\n{q} ->", "\n{q} Answer:",
+    "\nQuestion: {q}\nAnswer:", "\n{q}", "\n\n{q} ->", "\n{q} Answer:",
     "\nTask: {q}\nResult:", "\n[{q}]", "\n{q}\nSolution:", "\nPlease tell me: {q}", " {q} =",
 )  # fmt: skip
 """How a question stands after a text."""
-AGAIN = ("\n\n", "\nSo ", "\nRepeat: ", "\nAs said, ", "\nIt says that ", " Indeed, ")
+AGAIN = ("\nSo ", "\nRepeat: ", "\nAs said, ", "\nIt says that ", " Indeed, ")
 """What stands before a sentence that is said again."""

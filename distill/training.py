@@ -1,6 +1,7 @@
 """Train the pair of a job: what every process of a run does alike."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -29,6 +30,8 @@ from fastpath.progress import progress
 from fastpath.quiet import quiet
 from fastpath.runs import write_json, write_text
 from fastpath.team import is_helper, num_processes
+
+log = logging.getLogger("fastpath")
 
 PHASES, CHECKPOINTS = "phases.json", "checkpoints"
 DEV_METRIC = "complex_nats_per_token"
@@ -94,6 +97,8 @@ def train_phase(
     store = Store(job.kept.store) if job.kept else None
     data = with_prompts(data) if phase.writes else data
     rows = Numbered(data, config, tokenizer, seed=seed, packed=packed, store=store)
+    if len(rows.mixture.sources) > 1:
+        log.info("%s: %s", phase.name, rows.mixture.told())
     writer = Writer(pair, tokenizer, config.on_policy, config.max_tokens, seed) if phase.writes else None
     at_once = config.micro_rows * config.max_tokens
     dev = Dev(dev_items(config, seed=seed), tokenizer, batch_tokens=at_once)

@@ -110,12 +110,12 @@ class DistillConfig(Section):
     own_texts_weight: float = Field(default=1.0, gt=0)
     """Their share of the examples, against the other weights."""
     own_questions: int = Field(default=0, ge=0)
-    """General questions in plain text that the original asks and answers by itself."""
+    """General questions in plain text that the original asks by itself, with its answer if it has one."""
     own_questions_weight: float = Field(default=1.0, gt=0)
     """Their share of the examples, against the other weights."""
     practice: int = Field(default=0, ge=0)
-    """Short simple tasks of many kinds, in English, that are no task of the catalogue: they bring back simple
-    families that are not trained on."""
+    """Short simple tasks of many kinds, in English, that are no task of the catalogue: meant to bring back
+    simple families that are not trained on."""
     practice_kinds: tuple[str, ...] = Field(default=KINDS, min_length=1)
     """Kinds of these tasks."""
     practice_weight: float = Field(default=1.0, gt=0)
@@ -123,7 +123,7 @@ class DistillConfig(Section):
     data: tuple[DataConfig, ...] = ()
     """Training data of your own."""
     learn: Literal["answers", "all"] = "answers"
-    """Which tokens of items and rows are learnt: the answers, or the prompts as well."""
+    """Which tokens of items and rows are learnt: the answers, or the prompts as well (in phase 1 always)."""
     pack: Literal["auto", "never"] = "auto"
     """auto: several examples in one row, none of which sees another, where the model can do that."""
     local_steps: int = Field(default=0, ge=0)
@@ -200,6 +200,9 @@ class DistillConfig(Section):
             raise ValueError("tasks: empty, no data and no practice: there is nothing to learn from")
         if unknown := [kind for kind in self.practice_kinds if kind not in KINDS]:
             raise ValueError(f"practice_kinds: {unknown[0]!r} is none of {', '.join(KINDS)}")
+        own = {"items", "own_texts", "own_questions", "practice"}
+        if taken := [name for name in names if name in own]:
+            raise ValueError(f"data: {taken[0]!r} is the name of a source of ours; ./{taken[0]} works")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"data: {twice[0]!r} stands there twice")
         return self

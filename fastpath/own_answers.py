@@ -53,8 +53,8 @@ def write_answers(
     for prompt, ids in zip(prompts, made[:, inputs["input_ids"].shape[1] :].tolist(), strict=True):
         text = tokenizer.decode(ids, skip_special_tokens=True)
         finished = (not raw and f"\n{NEXT}" in text) or not ends.isdisjoint(ids)
-        answer = text if raw else text.split(NEXT)[0]
-        said.append({"prompt": prompt, "answer": answer.strip(), "finished": finished})
+        answer = text.split(NEXT)[0]
+        said.append({"prompt": prompt, "answer": text if raw else answer.strip(), "finished": finished})
     return said
 
 

@@ -76,5 +76,6 @@ def test_optimiser_and_reports_are_the_recipes(tmp_path):
 
 def test_hidden_error_fades_out():
     local, logits = phases(DistillConfig(local_steps=9, hidden_weight=0.5, hidden_steps=4))
+    assert (local.config.learn, logits.config.learn) == ("all", "answers")
     assert [logits.hidden_weight(step) for step in (0, 2, 4, 9)] == [0.5, 0.25, 0, 0]
     assert [local.hidden_weight(step) for step in (0, 2, 4, 9)] == [1.0] * 4

@@ -1,10 +1,17 @@
 """The tables of distill_gain.py: what is recovered, and no item counted twice."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
 
-from benchmarks.distill_gain import fine_tuning_steps
+from benchmarks.distill_gain import NEAR, fine_tuning_steps, recipe_of
+from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import recovered, report, simple_change
+from benchmarks.held_out import OUTSIDE_SIMPLE
+from fastpath.config_distill import KINDS
+from fastpath.errors import UserError
+from fastpath.plan import read_plan
 
 
 def answers(suite, correct, nats):
@@ -40,3 +47,32 @@ def test_an_item_that_both_folds_are_asked_counts_once():
 def test_fine_tuning_gets_the_teachers_share_of_the_operations():
     assert fine_tuning_steps(100, depth=30, kept=30) == 134
     assert fine_tuning_steps(90, depth=30, kept=20) == 135
+
+
+def options(out, **changes):
+    return Namespace(**{"out": out, "steps": 5, "search": False, "changes": [], **changes})
+
+
+@pytest.mark.parametrize("fold", ENGLISH.folds)
+@pytest.mark.parametrize("drop", [6, 9])
+def test_a_recipe_cuts_by_the_kept_plan_and_learns_nothing_like_what_is_asked(tmp_path, fold, drop):
+    recipe = recipe_of(options(tmp_path), drop, fold)
+    plan = read_plan(tmp_path / f"plan-{fold}-{drop}.json")
+    assert len(plan.keep) == 30 - drop and recipe.prune.drop is None
+    learnt = {*recipe.distill.tasks, *recipe.prune.simple_tasks}
+    assert not learnt & {*ENGLISH.asked(fold), *OUTSIDE_SIMPLE}
+    near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
+    assert near and not near & set(recipe.distill.practice_kinds)
+    assert (
+        recipe.distill.practice and recipe_of(options(tmp_path, search=True), drop, fold).prune.drop == drop
+    )
+
+
+def test_what_is_near_is_a_kind_and_a_family():
+    assert {kind for kinds in NEAR.values() for kind in kinds} <= set(KINDS)
+    assert NEAR.keys() <= {*ENGLISH.simple, *OUTSIDE_SIMPLE}
+
+
+def test_a_size_without_a_plan_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match=r"--drops 4: .*distill_gain_plans.json has 6, 9; or --search"):
+        recipe_of(options(tmp_path), 4, "a")

@@ -39,7 +39,9 @@ def test_shares_are_kept_and_none_comes_again_before_all_have_come():
 
 def test_shares_of_tokens_are_told():
     long = [Example(tuple(range(10)), (False,) * 5 + (True,) * 5, "long")]
-    shares = Mixture({"a": made_of("a", 3), "long": long}, {"a": 1, "long": 1}, seed=0).shares()
+    mixture = Mixture({"a": made_of("a", 3), "long": long}, {"a": 1, "long": 1}, seed=0)
+    shares = mixture.shares()
+    assert mixture.told().startswith("a: 50% of the examples, 17% of the tokens, 17% of those learnt; long: ")
     assert shares["a"] == {"examples": 1 / 2, "tokens": 2 / 12, "learnt_tokens": 1 / 6}
     assert all(sum(share[unit] for share in shares.values()) == 1 for unit in shares["a"])
 

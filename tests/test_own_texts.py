@@ -10,6 +10,7 @@ from distill.own_data import Row
 from distill.own_texts import NAME, OPENINGS, QUESTIONS, Frame, chat, own_texts, questions
 from distill.self_data import Sampler
 from fastpath.errors import UserError
+from fastpath.own_answers import write_answers
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}</s>{% endfor %}"
@@ -91,19 +92,28 @@ def test_what_was_written_is_checked_against_what_is_evaluated():
 
 @torch.no_grad()
 def test_a_question_in_plain_text_ends_with_its_mark_or_line(monkeypatch):
-    said = iter(
-        [[(" is it? It", False), (" one\nmore", False), (" goes on", False)], [("Yes.", True), ("No", False)]]
-    )
+    turns = [
+        [
+            (" is it? It", False),
+            (" one\nmore", False),
+            (" goes on", False),
+            (" was it?", False),
+            ("\nNo", True),
+        ],
+        [(" Yes. \n", True), (" No", False), ("\n", True)],
+    ]
+    said = iter(turns)
 
     def script(model, tokenizer, prompts, **how):
         return [{"answer": text, "finished": finished} for text, finished in next(said)]
 
     monkeypatch.setattr(distill.own_texts, "sampled", script)
-    rows = written(None, tokenizer(), name=QUESTIONS, num=3)
+    rows = written(None, tokenizer(), name=QUESTIONS, num=5, at_once=5)
     assert [row.data["text"] for row in rows] == [
-        "Question: What is it?\nAnswer:Yes.", "Question: Which one\nAnswer:No", "Question: Why goes on",
+        "Question: What is it?\nAnswer: Yes.", "Question: Which one\nAnswer: No", "Question: Why goes on",
+        "Question: How was it?",
     ]  # fmt: skip
-    assert [row.data["text"][row.data["start"] :][:4] for row in rows] == [" is ", " one", " goe"]
+    assert [row.data["text"][row.data["start"] :][:4] for row in rows] == [" is ", " one", " goe", " was"]
 
 
 def test_questions_begin_as_the_tokenizer_begins_a_text():
@@ -114,3 +124,15 @@ def test_questions_begin_as_the_tokenizer_begins_a_text():
     rows = written(tiny_llama(), plain, name=QUESTIONS, num=len(OPENINGS) + 1)
     assert rows and {row.where for row in rows} == {QUESTIONS}
     assert {r.data["text"] for r in rows}.isdisjoint(r.data["text"] for r in written(tiny_llama(), plain))
+
+
+@torch.no_grad()
+def test_what_a_model_goes_on_with_is_not_stripped():
+    model, made = tiny_llama(), byte_tokenizer()
+    model.generation_config.eos_token_id = None
+    prompts = [f"Question: {opening}" for opening in OPENINGS]
+    said = write_answers(model, made, prompts, max_new_tokens=16, raw=True)
+    for prompt, one in zip(prompts, said, strict=True):
+        ids = made(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        after = model.generate(ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1] :]
+        assert one["answer"] == made.decode(after, skip_special_tokens=True)
