@@ -7,7 +7,8 @@ tokens alone; without a teacher it gets as many more steps). All four then answe
 calibration nor training held: simple families left out (the simple suite is dealt to two folds; what one fold
 is calibrated and trained on is asked in the other), public suites (arc_easy, piqa, SNIPS; skipped where
 missing), our complex tasks in other draws, and GSM8K. The kinds of practice that are most like an asked
-family are left out too (NEAR); the frame "Question: ... Answer:", in which arc_easy and piqa are asked, is not.
+family are left out too (NEAR); the frame "Question: ... Answer:", in which arc_easy and piqa are asked, is
+not.
 
 Every cut, checkpoint and answer is kept in --out: the same command goes on there after a kill. key=value
 arguments change the recipe (distill.loss=jsd); choose between them on the items of --dev, which are never
