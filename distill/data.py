@@ -92,13 +92,11 @@ def with_own_writing(
             load, tokenizer, items, samples=config.own_answers, sampler=Sampler(), folder=folder,
             batch_size=ANSWERS_AT_ONCE, **how,
         )  # fmt: skip
-    for name, num, parts in (
-        (NAME, config.own_texts, 2),
-        (QUESTIONS, config.own_questions, 4),
-    ):  # most a turn
+    half, quarter = config.max_tokens // 2, config.max_tokens // 4  # of a row, for each turn
+    for name, num, most in ((NAME, config.own_texts, half), (QUESTIONS, config.own_questions, quarter)):
         if num:
-            most = Sampler(max_new_tokens=config.max_tokens // parts)
-            made = own_texts(load, tokenizer, name=name, num=num, sampler=most, at_once=TEXTS_AT_ONCE, **how)
+            how["sampler"] = Sampler(max_new_tokens=most)
+            made = own_texts(load, tokenizer, name=name, num=num, at_once=TEXTS_AT_ONCE, **how)
             rows = {**rows, name: made}
     return Data(items, rows)
 

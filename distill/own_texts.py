@@ -127,11 +127,10 @@ def _write(model: Any, tokenizer: Any, jobs: Mapping[str, Frame], sampler: Sampl
         prompts = [texts[n] + frames[n].middle for n in asked]
         answers = write(prompts, streams=[f"{streams[n]}/answer" for n in asked])
         for n, prompt, answer in zip(asked, prompts, answers, strict=True):
-            text = answer["answer"].rstrip()
-            if text and frames[n].asks:
-                texts[n] = prompt + text
-            elif not frames[n].asks:
-                texts[n] = prompt + text.lstrip()
+            if not frames[n].asks:
+                texts[n] = prompt + answer["answer"].strip()
+            elif answer["answer"].strip():  # without an answer the question alone is the text
+                texts[n] = prompt + answer["answer"].rstrip()
     return [{"text": text, "start": len(of.header)} for of, text in zip(frames, texts, strict=True)]
 
 

@@ -20,6 +20,10 @@ KINDS = (
 """Of the short tasks of distill/practice.py."""
 
 
+OWN_SOURCES = ("items", "own_texts", "own_questions", "practice")
+"""Names of what is learnt that is no `data`."""
+
+
 TEMPERATURES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 8.0)
 """At which a top-k store of predictions can be read: each needs a sum over the vocabulary."""
 
@@ -200,8 +204,7 @@ class DistillConfig(Section):
             raise ValueError("tasks: empty, no data and no practice: there is nothing to learn from")
         if unknown := [kind for kind in self.practice_kinds if kind not in KINDS]:
             raise ValueError(f"practice_kinds: {unknown[0]!r} is none of {', '.join(KINDS)}")
-        own = {"items", "own_texts", "own_questions", "practice"}
-        if taken := [name for name in names if name in own]:
+        if taken := [name for name in names if name in OWN_SOURCES]:
             raise ValueError(f"data: {taken[0]!r} is the name of a source of ours; ./{taken[0]} works")
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"data: {twice[0]!r} stands there twice")

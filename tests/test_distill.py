@@ -144,14 +144,6 @@ def student_of(recipe):
         (["distill.batch_rows=3"], "distill: batch_rows: 3 rows are not a multiple of micro_rows"),
         (["distill.loss_options={alpha: 0.5}"], "forward_kl: no option 'alpha'; it takes no options"),
         (["distill.tasks=[algebra]"], "unknown task 'algebra': known are doc_type"),
-        (
-            ["distill.data=[{source: practice}]"],
-            "data: 'practice' is the name of a source of ours; ./practice",
-        ),
-        (
-            ["distill.practice=5", "distill.practice_kinds=[cell, chess]"],
-            "practice_kinds: 'chess' is none of",
-        ),
         (["distill.tasks=[]"], "tasks: empty, no data and no practice: there is nothing to learn from"),
         (["distill.last_blocks=9"], "distill.last_blocks: 9 of 4 blocks; at most 4"),
         (["distill.data=[{source: no.jsonl}]"], "distill.data: no.jsonl: no such file"),

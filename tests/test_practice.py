@@ -6,8 +6,11 @@ import re
 import pytest
 from tiny import byte_tokenizer
 
-from distill.data import Numbered, read_data
+from distill.data import ITEMS, Numbered, read_data
+from distill.own_texts import NAME as TEXTS
+from distill.own_texts import QUESTIONS
 from distill.practice import KINDS, practice_rows
+from distill.practice import NAME as PRACTICE
 from distill.practice_words import THINGS, WORDS
 from fastpath import config_distill
 from fastpath.config_distill import DistillConfig
@@ -25,6 +28,19 @@ def texts(num, kinds=tuple(KINDS), seed=0):
 def test_the_recipe_knows_the_kinds():
     assert tuple(KINDS) == config_distill.KINDS
     assert not KINDS.keys() & TASKS.keys()
+    assert {ITEMS, TEXTS, QUESTIONS, PRACTICE} == set(config_distill.OWN_SOURCES)
+
+
+@pytest.mark.parametrize(
+    "keys, said",
+    [
+        ({"data": ({"source": "practice"},)}, "data: 'practice' is the name of a source of ours; ./practice"),
+        ({"practice": 5, "practice_kinds": ("cell", "chess")}, "practice_kinds: 'chess' is none of category"),
+    ],
+)
+def test_names_that_are_taken_or_unknown_are_one_clear_line(keys, said):
+    with pytest.raises(ValueError, match=said):
+        DistillConfig(**keys)
 
 
 def test_rows_are_different_and_the_same_for_a_seed():
