@@ -67,7 +67,6 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
     """The recipe of one cut and of its distillation."""
     tasks = list(ENGLISH.folds[fold])
     learnt = [*tasks, *ENGLISH.complex]
-    near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
     plans = json.loads(PLANS.read_text())[fold]
     cut = [f"prune.drop={drop}"]
     if not options.search:
@@ -85,14 +84,20 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
             f"prune.simple_tasks={json.dumps(tasks)}", f"prune.complex_tasks={json.dumps(ENGLISH.complex)}",
             f"prune.depth_tasks={json.dumps(ENGLISH.dials)}",
             f"distill.tasks={json.dumps(learnt)}", f"distill.dev_tasks={json.dumps(learnt)}",
-            f"distill.practice_kinds={json.dumps([kind for kind in KINDS if kind not in near])}",
+            f"distill.practice_kinds={json.dumps(practised(fold))}",
             *cut, *options.changes,
         ],
     )  # fmt: skip
 
 
-def heal(recipe: Recipe, side: str) -> Path:
-    """The folder of the model that one side makes of the cut one."""
+def practised(fold: str) -> list[str]:
+    """Kinds of practice that are not most like a family which this fold is asked."""
+    near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
+    return [kind for kind in KINDS if kind not in near]
+
+
+def heal(recipe: Recipe, side: str, name: str = "") -> Path:
+    """The folder of the model that one side makes of the cut one, in a folder of that name, or its own."""
     assert recipe.distill is not None
     cut = recipe.out / "prune" / "model"
     changes: dict[str, Any] = {"student": str(cut)}
@@ -102,7 +107,10 @@ def heal(recipe: Recipe, side: str) -> Path:
         steps = fine_tuning_steps(taught, depth=plan.depth, kept=len(plan.keep))
         changes |= {"kd_weight": 0.0, "local_steps": 0, "steps": steps}
     section = recipe.distill.model_copy(update=changes)
-    return distill.run.run(recipe.model_copy(update={"out": recipe.out / side, "distill": section})) / "model"
+    return (
+        distill.run.run(recipe.model_copy(update={"out": recipe.out / (name or side), "distill": section}))
+        / "model"
+    )
 
 
 def fine_tuning_steps(steps: int, *, depth: int, kept: int) -> int:

@@ -5,6 +5,7 @@ from argparse import Namespace
 import numpy as np
 import pytest
 
+from benchmarks.distill_ablation import SHIPPED, arms, table
 from benchmarks.distill_gain import NEAR, fine_tuning_steps, recipe_of
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import recovered, report, simple_change
@@ -76,3 +77,24 @@ def test_what_is_near_is_a_kind_and_a_family():
 def test_a_size_without_a_plan_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"--drops 4: .*distill_gain_plans.json has 6, 9; or --search"):
         recipe_of(options(tmp_path), 4, "a")
+
+
+@pytest.mark.parametrize("fold", ENGLISH.folds)
+def test_each_arm_of_the_ablation_is_another_recipe_that_practises_nothing_near(tmp_path, fold):
+    shipped = recipe_of(options(tmp_path), 6, fold)
+    near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
+    for arm, changes in arms(fold).items():
+        with_size = [*changes, "prune.drop=6"] if "prune.plan=null" in changes else list(changes)
+        recipe = recipe_of(options(tmp_path, changes=with_size), 6, fold)
+        assert (recipe == shipped) == (arm == SHIPPED)
+        assert not near & set(recipe.distill.practice_kinds)
+
+
+def test_an_arm_is_laid_beside_the_base_and_beside_what_is_shipped(capsys):
+    worse = fold(distilled=1.0)
+    worse["distilled"]["piqa"]["correct"] = [0.0] * 40
+    rows = table({SHIPPED: fold(distilled=0.0), "lora": worse})
+    assert rows[SHIPPED]["simple_over_base"]["points"][0] == 0.0
+    assert rows["lora"]["simple_over_shipped"][0] == rows["lora"]["simple_over_base"]["points"][0] < 0
+    assert rows["lora"]["complex_nats_recovered"][0] == pytest.approx(0.5, abs=1e-3)
+    assert "| lora | 0.000 |" in capsys.readouterr().out

@@ -1,0 +1,142 @@
+"""What the parts of distilling are worth: `python benchmarks/distill_ablation.py --suites FOLDER` (hours).
+
+benchmarks/distill_gain.py with one thing changed at a time (arms()), shorter: the same cut, and the items of
+its --dev, which its table does not report. One short run of each arm, so a difference between two arms holds
+the luck of one run beside what its interval says: it tells large effects. Every answer is kept in --out: the
+same command goes on there after a kill; checkpoints are deleted after the answers. The last line is JSON.
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
+
+import prune.run
+from benchmarks.distill_gain import MODEL, answers_of, asked, heal, practised, recipe_of
+from benchmarks.families import ENGLISH
+from benchmarks.gain_tables import Families, simple_change, summary
+from fastpath.cli import guarded
+from fastpath.env import describe_environment
+from fastpath.runs import step
+from fastpath.sources import locate
+
+SHIPPED = "as shipped"
+LOOKING_UP = (
+    "member", "possession", "location", "time", "number", "cell", "note", "speaker", "position",
+    "contains", "topic",
+)  # fmt: skip
+"""Kinds of practice that look up, or sort by topic, what stands in the prompt, as most asked families do."""
+
+
+def arms(fold: str) -> dict[str, tuple[str, ...]]:
+    """Name -> what it changes in the recipe."""
+    rest = [kind for kind in practised(fold) if kind not in LOOKING_UP]
+    return {
+        SHIPPED: (),
+        "no practice": ("distill.practice=0",),
+        "practice without look-ups": (f"distill.practice_kinds={json.dumps(rest)}",),
+        "no own questions": ("distill.own_questions=0",),
+        "no own texts": ("distill.own_texts=0",),
+        "items alone": ("distill.practice=0", "distill.own_questions=0", "distill.own_texts=0"),
+        "own answers to worked items": ("distill.own_answers=2",),
+        "original's predictions alone": ("distill.kd_weight=1",),
+        "data's tokens alone": ("distill.kd_weight=0",),
+        "temperature 1": ("distill.temperature=1",),
+        "reverse KL": ("distill.loss=reverse_kl",),
+        "JSD": ("distill.loss=jsd",),
+        "no local phase": ("distill.local_steps=0",),
+        "lora": ("distill.mode=lora",),
+        "head+last-k": ("distill.mode=head+last-k",),
+        "learning rate x 0.4": ("distill.learning_rate=2e-4",),
+        "learning rate x 2": ("distill.learning_rate=1e-3",),
+        "cut by Block Influence": ("prune.plan=null", "prune.criterion=cosine", "prune.chooser=lowest"),
+    }
+
+
+def measure(options: argparse.Namespace, arm: str) -> dict[str, Any]:
+    """base, cut, distilled -> family -> answers to the dev items, of one arm."""
+    changed, name = arms(options.fold)[arm], arm.replace(" ", "-")
+    cuts = any(change.startswith("prune.") for change in changed)
+    changes = [*options.changes, *changed, *[f"prune.drop={options.drop}"] * cuts]
+    mine = argparse.Namespace(**{**vars(options), "changes": changes})
+    recipe = recipe_of(mine, options.drop, options.fold)
+    if cuts:
+        recipe = recipe.model_copy(update={"out": recipe.out.with_name(name)})
+    families = asked(options.fold, options)
+    kept = f"{options.simple_items}-{options.items}.json"
+    cut = prune.run.run(recipe) / "model"
+
+    def healed() -> dict[str, Any]:
+        folder = heal(recipe, "distilled", name)
+        answers = answers_of(folder, families)
+        shutil.rmtree(folder.parent / "checkpoints", ignore_errors=True)
+        return answers
+
+    found = {
+        "base": step(options.out, f"base-{kept}", lambda: answers_of(locate(MODEL).folder, families)),
+        "cut": step(recipe.out, f"cut-{kept}", lambda: answers_of(cut, families)),
+        "distilled": step(recipe.out, f"{name}-{kept}", healed),
+    }
+    print(f"{arm}: answered", flush=True)
+    return found
+
+
+def table(found: dict[str, dict[str, Families]]) -> dict[str, Any]:
+    """Print a row for each arm; its facts."""
+    rows = {}
+    for arm, models in found.items():
+        facts = summary({"dev": {**models, "trained": {"distilled": None}}}, "distilled")
+        del facts["trained"]
+        if SHIPPED in found and arm != SHIPPED:
+            pair = {"base": found[SHIPPED]["distilled"], "distilled": models["distilled"]}
+            facts["simple_over_shipped"] = simple_change({"dev": pair}, "distilled")["points"]
+        rows[arm] = facts
+    print(
+        "\n| arm | simple | points over base (90 %) | over shipped (90 %) | steps right | recovered (95 %) |"
+    )
+    print("| --- " * 6 + "|")
+    for arm, facts in rows.items():
+        change = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*facts["simple_over_base"]["points"])
+        over = facts.get("simple_over_shipped")
+        beside = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*over) if over else ""
+        back = "{:.2f} [{:.2f}, {:.2f}]".format(*facts["complex_nats_recovered"])
+        simple, steps = (f"{facts[key]:.3f}" for key in ("simple_accuracy", "step_accuracy"))
+        print(f"| {arm} | {simple} | {change} | {beside} | {steps} | {back} |")
+    return rows
+
+
+def main() -> int:
+    """Print the table and one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--arms", nargs="+", default=list(arms("a")), choices=list(arms("a")))
+    parser.add_argument("--drop", type=int, default=6)
+    parser.add_argument("--fold", default="a", choices=list(ENGLISH.folds))
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--simple-items", type=int, default=200, help="items of a simple family")
+    parser.add_argument("--items", type=int, default=60, help="items of a complex family (GSM8K: half)")
+    parser.add_argument("--suites", type=Path, default=Path(os.environ.get("FASTPATH_SUITES", "suites")))
+    parser.add_argument("--out", type=Path, default=Path("runs/distill-ablation"))
+    parser.add_argument("changes", nargs="*", default=["distill.local_steps=40"], metavar="key=value")
+    options = parser.parse_args()
+
+    def work() -> None:
+        for name in ("lm_eval", "transformers"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        options.dev, options.search = True, False
+        if not options.suites.is_dir():
+            print(f"public suites: skipped, no folder {options.suites} (--suites or FASTPATH_SUITES)")
+        options.out.mkdir(parents=True, exist_ok=True)
+        rows = table({arm: measure(options, arm) for arm in options.arms})
+        print(json.dumps({"arms": rows, "env": describe_environment()}))
+
+    return guarded(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
