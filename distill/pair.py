@@ -31,7 +31,8 @@ class Pair(nn.Module):
     `keep`. `matched`: (block of the student, block of the teacher) whose outputs should agree, by the
     numbers that the blocks have in their models. `vocabulary`: tokens there are, where heads have more rows.
     `dtype`: what is computed in; trained weights are float32 all the same.
-    With a `codec` there is no teacher at all: each batch brings what was kept of its predictions.
+    With a `codec` there is no teacher at all: each batch brings what was kept of its predictions. A teacher
+    that has no share of the loss (kd_weight 0, nothing matched) is not run.
     """
 
     _keys_to_ignore_on_save: ClassVar[None] = None  # the Trainer asks for it when it resumes
@@ -118,11 +119,14 @@ class Pair(nn.Module):
 
     def _targets(
         self, at_BT: Tensor, inputs: dict[str, Any], blocks: Collection[int], kept: Kept | None
-    ) -> tuple[Targets, Outputs, Streams]:
-        """(what the student is compared with, and as _teach)."""
+    ) -> tuple[Targets | None, Outputs, Streams]:
+        """(what the student's predictions are compared with, and as _teach)."""
+        compared = self.objective.kd_weight > 0
+        if not compared and not blocks:
+            return None, {}, {}
         if self.codec is None:
             teacher_ND, theirs, streams = self._teach(at_BT, inputs, blocks)
-            return Live(teacher_ND, self._heads[-1]), theirs, streams
+            return Live(teacher_ND, self._heads[-1]) if compared else None, theirs, streams
         assert kept is not None, "the rows were made without the store"
         return self.codec.targets(from_integers(kept)), {}, {}
 
@@ -145,7 +149,8 @@ class Pair(nn.Module):
         """(student's hidden (N, D), outputs of `blocks`), with gradient."""
         model = stock_model(self.student)
         if not streams:
-            return hidden_at(model, at_BT, inputs, blocks)
+            with skipping(model, self.drop) if self._is_one_set else nullcontext():
+                return hidden_at(model, at_BT, inputs, blocks)
         if self._is_one_set:
             with replaying(model, streams, start=self.start, drop=self.drop):
                 return hidden_at(model, at_BT, inputs, blocks)

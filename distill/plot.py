@@ -10,14 +10,18 @@ SUITES = {"simple": SIMPLE, "complex": COMPLEX}
 LOSSES = {
     "hidden_error_per_token": "squared error\nof the stream",
     "kd_nats_per_token": "nats per token\nto the teacher",
+    "ce_nats_per_token": "nats per token\nof the data",
 }
+NATS = ("kd_nats_per_token", "ce_nats_per_token")
+"""What is minimised after the local phase: the first of them that a row has."""
 DEV = {"nats_per_token": "dev items,\nnats per token", "accuracy": "dev items,\naccuracy"}
 
 
 def training_figure(rows: Sequence[dict[str, Any]]) -> Any:
     """Rows of metrics.jsonl: what was minimised, below it the dev items, if any; lines part phases."""
     known = {key for row in rows for key in row}
-    losses = [key for key in LOSSES if key in known]
+    nats = [key for key in NATS if key in known][:1]
+    losses = [key for key in LOSSES if key in known and (key not in NATS or key in nats)]
     dev = [key for key in DEV if any(f"eval_{suite}_{key}" in known for suite in SUITES)]
     num = len(losses) + len(dev)
     figure, all_axes = new_axes(width=7, height=0.6 + 1.6 * num, rows=num)

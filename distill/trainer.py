@@ -21,6 +21,7 @@ from distill.on_policy import Writer
 from distill.packing import IGNORED
 from distill.pair import Pair
 from distill.phases import Phase
+from distill.plot import LOSSES, NATS
 from fastpath.errors import ModelError
 
 
@@ -106,10 +107,10 @@ class DistilTrainer(Trainer):
             return  # the summary of a session: a killed run has several
         kd, ce, hidden, learnt, read = self.accelerator.gather(self._sums[None]).sum(0).tolist()
         self.learnt_tokens += int(learnt)
-        nats = {"kd_nats_per_token": kd / learnt, "ce_nats_per_token": ce / learnt}
+        distance = {"kd_nats_per_token": kd / learnt} if self._phase.config.kd_weight else {}
         row = {
             "loss": logs["loss"],
-            **(nats if self._phase.predicts else {}),
+            **({**distance, "ce_nats_per_token": ce / learnt} if self._phase.predicts else {}),
             "gradient_norm": logs["grad_norm"],
             "learning_rate": logs["learning_rate"],
             "learnt_tokens": self.learnt_tokens,
@@ -175,9 +176,9 @@ class Watch(TrainerCallback):
             self._metrics([state.log_history[-1]], anew=False)
         if "tokens_per_second" in logs:
             speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
-            nats = logs.get("kd_nats_per_token")
-            distance = "squared error" if nats is None else "nats per token to the teacher"
-            self._advance(0, f"{logs['loss'] if nats is None else nats:.4f} {distance}, {speed}")
+            what = next((key for key in NATS if key in logs), None)
+            label = LOSSES[what].replace("\n", " ") if what else "squared error"
+            self._advance(0, f"{logs[what or 'loss']:.4f} {label}, {speed}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All processes have written their part."""

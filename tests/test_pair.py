@@ -111,6 +111,18 @@ def test_teacher_under_the_adapters_stays_the_base(folders):
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_a_teacher_without_a_share_of_the_loss_is_not_run(folders, mode, monkeypatch):
+    (want, _, want_ce, _), want_gradients = stepped(pair_of(folders, mode, kd_weight=1e-30))
+    pair = pair_of(folders, mode, kd_weight=0.0)
+    matched = stepped(pair, hidden_weight=0.5)[0]
+    monkeypatch.setattr(pair, "_teach", None)
+    (loss, kd, ce, _), gradients = stepped(pair)
+    assert (loss, kd, ce) == (want, 0, want_ce) and loss == ce
+    assert all(torch.equal(gradients[name], want_gradients[name]) for name in want_gradients)
+    assert matched[0] > loss, "the match of the streams still needs it"
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_recomputed_activations_give_the_same_gradient(folders, mode):
     (loss, *_), gradients = stepped(pair_of(folders, mode), hidden_weight=0.5)
     (again, *_), recomputed = stepped(pair_of(folders, mode, recompute_activations=True), hidden_weight=0.5)

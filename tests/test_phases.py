@@ -7,6 +7,8 @@ from test_distill import check_one_line, check_same, distilled, pruned, stopped_
 from tiny import run_stage, write_tiny
 
 from distill.phases import Trained, best, phases
+from distill.plot import LOSSES, training_figure
+from distill.show import show
 from fastpath.config_distill import DistillConfig, OnPolicyConfig
 from fastpath.models import Lineage
 from fastpath.runs import read_json
@@ -51,6 +53,17 @@ def test_phases_run_one_after_the_other_from_the_best_of_those_before(recipe, tm
     lineage = Lineage.read(folder / "model").distillation
     assert lineage["phases"] == {"local": 3, "logits": 3, "on-policy": 3}
     assert lineage["checkpoint"] == best(done).checkpoint
+
+
+def test_plain_fine_tuning_tells_no_distance_from_a_teacher(recipe, tmp_path, capsys):
+    folder = distilled(recipe, "distill.kd_weight=0", "distill.steps=2", out=tmp_path / "run")
+    rows = log_of(folder)
+    assert all("kd_nats_per_token" not in row for row in rows)
+    assert [row["loss"] for row in rows] == pytest.approx([row["ce_nats_per_token"] for row in rows])
+    headline = show(folder)
+    assert headline["nats_per_token"] == rows[-1]["ce_nats_per_token"]
+    assert "Cross-entropy of the student" in capsys.readouterr().out
+    assert training_figure(rows).axes[0].get_ylabel() == LOSSES["ce_nats_per_token"]
 
 
 @pytest.fixture(scope="module")
