@@ -82,6 +82,7 @@ def measure(options: argparse.Namespace, arm: str) -> dict[str, Any]:
         "base": step(options.out, f"base-{kept}", lambda: answers_of(locate(MODEL).folder, families)),
         "cut": step(recipe.out, f"cut-{kept}", lambda: answers_of(cut, families)),
         "distilled": step(recipe.out, f"{name}-{kept}", healed),
+        "templates": {family: [item.template for item in items] for family, (_, items) in families.items()},
     }
     print(f"{arm}: answered", flush=True)
     return found
@@ -94,7 +95,7 @@ def table(found: dict[str, dict[str, Families]]) -> dict[str, Any]:
         facts = summary({"dev": {**models, "trained": {"distilled": None}}}, "distilled")
         del facts["trained"]
         if SHIPPED in found and arm != SHIPPED:
-            pair = {"base": found[SHIPPED]["distilled"], "distilled": models["distilled"]}
+            pair = {**models, "base": found[SHIPPED]["distilled"]}
             facts["simple_over_shipped"] = simple_change({"dev": pair}, "distilled")["points"]
         rows[arm] = facts
     print(

@@ -158,6 +158,7 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
             kept, f"answers-{key}-{options.simple_items}-{options.items}-{asked_for}.json", answer
         )
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
+    found["templates"] = {name: [item.template for item in items] for name, (_, items) in families.items()}
     found["trained"] = {
         side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides
     }

@@ -24,21 +24,29 @@ def joined(folds: Mapping[str, Any], model: str, suite: str) -> dict[str, np.nda
     }
 
 
+def templates(folds: Mapping[str, Any]) -> dict[str, list[str]]:
+    """family -> the template of each of its items: items of one template are right or wrong together."""
+    return {family: names for models in folds.values() for family, names in models["templates"].items()}
+
+
 def recovered(folds: Mapping[str, Any], side: str) -> list[float]:
     """[share of the nats that the cut lost which `side` has back, 95 % low, high].
 
-    (cut - side) / (cut - base), each the mean over complex families of nats per answer token; items are
+    (cut - side) / (cut - base), each the mean over complex families of nats per answer token; templates are
     resampled within their family, the same ones for all three models.
     """
     random = np.random.default_rng(0)
     tables = {name: joined(folds, name, "complex") for name in ("base", "cut", side)}
-    sizes = {key.split()[1]: table.shape[1] for key, table in tables["base"].items()}
+    numbers = {family: np.unique(of, return_inverse=True)[1] for family, of in templates(folds).items()}
+    sizes = {family: int(numbers[family].max()) + 1 for _, family in map(str.split, tables["base"])}
     picks = {family: random.integers(num, size=(DRAWS, num)) for family, num in sizes.items()}
     drawn: dict[str, Any] = dict.fromkeys(tables, 0.0)
     values: dict[str, Any] = dict.fromkeys(tables, 0.0)
     for name, table in tables.items():
-        for key, (_, nats, tokens) in table.items():
-            chosen = picks[key.split()[1]]  # an item that both folds are asked is one draw
+        for key, (_, *of_items) in table.items():
+            family = key.split()[1]
+            nats, tokens = (np.bincount(numbers[family], weights=of) for of in of_items)
+            chosen = picks[family]  # what both folds are asked is one draw
             drawn[name] = drawn[name] + nats[chosen].sum(1) / tokens[chosen].sum(1)
             values[name] += nats.sum() / tokens.sum()
     share = (drawn["cut"] - drawn[side]) / (drawn["cut"] - drawn["base"])
@@ -48,21 +56,37 @@ def recovered(folds: Mapping[str, Any], side: str) -> list[float]:
 
 
 def simple_change(folds: Mapping[str, Any], side: str) -> dict[str, Any]:
-    """Points of accuracy over the base (negative: worse), 90 % interval, and the verdict at 2 points.
+    """Points of accuracy over the base (negative: worse), 90 % interval by template, verdict at 2 points.
 
     An item that both folds are asked counts once, with the mean of both models' outcomes.
     """
+    return _change(_paired(folds, side))
+
+
+def family_changes(folds: Mapping[str, Any], side: str) -> dict[str, dict[str, Any]]:
+    """family -> the same of this family by itself: gains in one do not make up for another."""
+    return {family: _change({family: pair}) for family, pair in _paired(folds, side).items()}
+
+
+def _paired(folds: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Simple family -> (outcomes of the base, of the side, templates)."""
     base, mine = (joined(folds, name, "simple") for name in ("base", side))
     families = sorted({key.split()[1] for key in base})
 
     def outcomes(table: Mapping[str, np.ndarray], family: str) -> Any:
         return np.mean([of[0] for key, of in table.items() if key.split()[1] == family], axis=0)
 
-    groups: Any = {family: (outcomes(base, family), outcomes(mine, family), None) for family in families}
+    of = templates(folds)
+    return {family: (outcomes(base, family), outcomes(mine, family), of[family]) for family in families}
+
+
+def _change(groups: Any) -> dict[str, Any]:
     gap = suite_gap(groups)
     verdict = non_inferiority(gap, margin=MARGIN).verdict
     points = [round(-100 * v, 2) for v in (gap.value, gap.high, gap.low)]
-    return {"points": points, "verdict": verdict, "items": sum(len(of) for of, _, _ in groups.values())}
+    sizes = [(len(outcomes), len(set(names))) for outcomes, _, names in groups.values()]
+    items, clusters = (sum(of) for of in zip(*sizes, strict=True))
+    return {"points": points, "verdict": verdict, "items": items, "templates": clusters}
 
 
 def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -76,6 +100,7 @@ def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
     }
     if model != "base":
         facts["simple_over_base"] = simple_change(folds, model)
+        facts["families_over_base"] = family_changes(folds, model)
     if model in ("distilled", "fine_tuned"):
         facts["complex_nats_recovered"] = recovered(folds, model)
         facts["trained"] = {fold: models["trained"][model] for fold, models in folds.items()}
@@ -99,10 +124,16 @@ def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
                 f"{model:16}{row['simple_accuracy']:8.3f}   {over:26}{change['verdict'] if change else '':14}"
                 f"{row['step_accuracy']:11.3f}{row['complex_nats_per_token']:15.3f}   {share}"
             )
-        print(f"{'':16}simple items {rows['cut']['simple_over_base']['items']}; by family, "
+        print(f"{'':16}simple items {rows['cut']['simple_over_base']['items']} of "
+              f"{rows['cut']['simple_over_base']['templates']} templates; by family, "
               + "/".join(models) + ":")  # fmt: skip
         for family in rows["base"]["families"]:
             print(f"{'':18}{family:20}" + " ".join(f"{rows[m]['families'][family]:.3f}" for m in models))
+        for side in [model for model in models if model in ("distilled", "fine_tuned")]:
+            print(f"{'':16}{side}, each simple family by itself, points over base (90 %):")
+            for family, change in rows[side]["families_over_base"].items():
+                over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*change["points"])
+                print(f"{'':18}{family:20}{over:24}{change['verdict']}")
     first = next(iter(facts["drops"].values()))
     told = {}
     if "distilled" in first:

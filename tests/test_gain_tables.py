@@ -8,7 +8,7 @@ import pytest
 from benchmarks.distill_ablation import SHIPPED, arms, table
 from benchmarks.distill_gain import NEAR, fine_tuning_steps, recipe_of
 from benchmarks.families import ENGLISH
-from benchmarks.gain_tables import recovered, report, simple_change
+from benchmarks.gain_tables import family_changes, recovered, report, simple_change
 from benchmarks.held_out import OUTSIDE_SIMPLE
 from fastpath.config_distill import KINDS
 from fastpath.errors import UserError
@@ -19,14 +19,15 @@ def answers(suite, correct, nats):
     return {"suite": suite, "correct": correct, "nats": nats, "tokens": [2.0] * len(correct)}
 
 
-def fold(*, distilled, seed=0):
+def fold(*, distilled, seed=0, each=1):
     rng = np.random.default_rng(seed)
     right, easy = (rng.random(40) < 0.7).astype(float).tolist(), rng.random(40)
     models = {
         name: {"piqa": answers("simple", right, [0.0] * 40), "gsm8k": answers("complex", right, easy + more)}
         for name, more in (("base", 0.0), ("cut", 2.0), ("distilled", distilled), ("fine_tuned", 2.0))
     }
-    return {**models, "trained": {"distilled": [], "fine_tuned": []}}
+    names = {family: [str(i // each) for i in range(40)] for family in ("piqa", "gsm8k")}
+    return {**models, "templates": names, "trained": {"distilled": [], "fine_tuned": []}}
 
 
 @pytest.mark.parametrize("distilled, share", [(0.0, 1.0), (2.0, 0.0), (0.5, 0.75)])
@@ -43,6 +44,20 @@ def test_an_item_that_both_folds_are_asked_counts_once():
     assert simple_change(one, "distilled") == simple_change(two, "distilled")
     assert simple_change(two, "distilled")["items"] == 40
     assert recovered(one, "distilled") == recovered(two, "distilled")
+
+
+def test_items_of_one_template_tell_less():
+    widths = {}
+    for each in (1, 10):
+        of = fold(distilled=1.0, each=each)
+        lost = np.arange(40) < 10  # all of one template
+        of["distilled"]["piqa"]["correct"] = np.where(lost, 0.0, of["base"]["piqa"]["correct"]).tolist()
+        change = simple_change({"a": of}, "distilled")
+        value, low, high = change["points"]
+        widths[each] = high - low
+        assert low <= value < 0 and value <= high and change["templates"] == 40 // each
+        assert family_changes({"a": of}, "distilled") == {"piqa": change}
+    assert widths[10] > 1.5 * widths[1]
 
 
 def test_fine_tuning_gets_the_teachers_share_of_the_operations():
