@@ -2,8 +2,9 @@
 
 benchmarks/distill_gain.py with one thing changed at a time (arms()), shorter: the same cut, and the items of
 its --dev, which its table does not report. One short run of each arm, so a difference between two arms holds
-the luck of one run beside what its interval says: it tells large effects. Every answer is kept in --out: the
-same command goes on there after a kill; checkpoints are deleted after the answers. The last line is JSON.
+the luck of one run beside what its interval says: it tells large effects. The arm of another cut recovers of
+what that cut lost. Every answer is kept in --out: the same command goes on there after a kill, with other
+settings it says so; checkpoints are deleted after the answers. The last line is JSON.
 """
 
 import argparse
@@ -18,15 +19,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
 
 import prune.run
-from benchmarks.distill_gain import MODEL, answers_of, asked, heal, practised, recipe_of
+from benchmarks.distill_gain import MODEL, answers_of, asked, checked, heal, practised, recipe_of
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import Families, simple_change, summary
 from fastpath.cli import guarded
 from fastpath.env import describe_environment
+from fastpath.items.item import digest
 from fastpath.runs import step
 from fastpath.sources import locate
 
 SHIPPED = "as shipped"
+SHORT = ("distill.local_steps=40",)
 LOOKING_UP = (
     "member", "possession", "location", "time", "number", "cell", "note", "speaker", "position",
     "contains", "topic",
@@ -46,7 +49,7 @@ def arms(fold: str) -> dict[str, tuple[str, ...]]:
         "items alone": ("distill.practice=0", "distill.own_questions=0", "distill.own_texts=0"),
         "own answers to worked items": ("distill.own_answers=2",),
         "original's predictions alone": ("distill.kd_weight=1",),
-        "data's tokens alone": ("distill.kd_weight=0",),
+        "data's tokens alone": ("distill.kd_weight=0", "distill.local_steps=0"),
         "temperature 1": ("distill.temperature=1",),
         "reverse KL": ("distill.loss=reverse_kl",),
         "JSD": ("distill.loss=jsd",),
@@ -63,27 +66,24 @@ def measure(options: argparse.Namespace, arm: str) -> dict[str, Any]:
     """base, cut, distilled -> family -> answers to the dev items, of one arm."""
     changed, name = arms(options.fold)[arm], arm.replace(" ", "-")
     cuts = any(change.startswith("prune.") for change in changed)
-    changes = [*options.changes, *changed, *[f"prune.drop={options.drop}"] * cuts]
+    changes = [*SHORT, *options.changes, *changed, *[f"prune.drop={options.drop}"] * cuts]
     mine = argparse.Namespace(**{**vars(options), "changes": changes})
     recipe = recipe_of(mine, options.drop, options.fold)
     if cuts:
-        recipe = recipe.model_copy(update={"out": recipe.out.with_name(name)})
+        recipe = recipe.model_copy(update={"out": recipe.out.with_name(f"{recipe.out.name}-{name}")})
     families = asked(options.fold, options)
-    kept = f"{options.simple_items}-{options.items}.json"
+    asked_for = digest(options.fold, *sorted(families), length=8)
+    kept = f"{options.simple_items}-{options.items}-{asked_for}.json"
     cut = prune.run.run(recipe) / "model"
-
-    def healed() -> dict[str, Any]:
-        folder = heal(recipe, "distilled", name)
-        answers = answers_of(folder, families)
-        shutil.rmtree(folder.parent / "checkpoints", ignore_errors=True)
-        return answers
+    healed = heal(recipe, "distilled", name)
 
     found = {
         "base": step(options.out, f"base-{kept}", lambda: answers_of(locate(MODEL).folder, families)),
         "cut": step(recipe.out, f"cut-{kept}", lambda: answers_of(cut, families)),
-        "distilled": step(recipe.out, f"{name}-{kept}", healed),
+        "distilled": step(recipe.out, f"{name}-{kept}", lambda: answers_of(healed, families)),
         "templates": {family: [item.template for item in items] for family, (_, items) in families.items()},
     }
+    shutil.rmtree(healed.parent / "checkpoints", ignore_errors=True)
     print(f"{arm}: answered", flush=True)
     return found
 
@@ -123,13 +123,14 @@ def main() -> int:
     parser.add_argument("--items", type=int, default=60, help="items of a complex family (GSM8K: half)")
     parser.add_argument("--suites", type=Path, default=Path(os.environ.get("FASTPATH_SUITES", "suites")))
     parser.add_argument("--out", type=Path, default=Path("runs/distill-ablation"))
-    parser.add_argument("changes", nargs="*", default=["distill.local_steps=40"], metavar="key=value")
+    parser.add_argument("changes", nargs="*", metavar="key=value", help="of every arm")
     options = parser.parse_args()
 
     def work() -> None:
         for name in ("lm_eval", "transformers"):
             logging.getLogger(name).setLevel(logging.ERROR)
         options.dev, options.search = True, False
+        checked(options.changes)
         if not options.suites.is_dir():
             print(f"public suites: skipped, no folder {options.suites} (--suites or FASTPATH_SUITES)")
         options.out.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,13 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
             *cut, *options.changes,
         ],
     )  # fmt: skip
+
+
+def checked(changes: Sequence[str]) -> None:
+    """UserError for an argument that is no change of a recipe."""
+    for change in changes:
+        if "=" not in change:
+            raise UserError(f"{change!r} is not key=value")
 
 
 def practised(fold: str) -> list[str]:
@@ -184,8 +192,7 @@ def main() -> int:
     def work() -> None:
         for name in ("lm_eval", "transformers"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        if any("=" not in change for change in options.changes):
-            raise UserError(f"distill_gain: {options.changes[0]!r} is not key=value")
+        checked(options.changes)
         if not options.suites.is_dir():
             print(f"public suites: skipped, no folder {options.suites} (--suites or FASTPATH_SUITES)")
         options.out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What benchmarks/distill_gain.py found: before and after, with intervals, a table for each size."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,18 +41,30 @@ def recovered(folds: Mapping[str, Any], side: str) -> list[float]:
     numbers = {family: np.unique(of, return_inverse=True)[1] for family, of in templates(folds).items()}
     sizes = {family: int(numbers[family].max()) + 1 for _, family in map(str.split, tables["base"])}
     picks = {family: random.integers(num, size=(DRAWS, num)) for family, num in sizes.items()}
-    drawn: dict[str, Any] = dict.fromkeys(tables, 0.0)
-    values: dict[str, Any] = dict.fromkeys(tables, 0.0)
+    drawn, values = ({name: dict.fromkeys(picks, 0.0) for name in tables} for _ in range(2))
     for name, table in tables.items():
         for key, (_, *of_items) in table.items():
             family = key.split()[1]
             nats, tokens = (np.bincount(numbers[family], weights=of) for of in of_items)
             chosen = picks[family]  # what both folds are asked is one draw
-            drawn[name] = drawn[name] + nats[chosen].sum(1) / tokens[chosen].sum(1)
-            values[name] += nats.sum() / tokens.sum()
-    share = (drawn["cut"] - drawn[side]) / (drawn["cut"] - drawn["base"])
-    (low,), (high,) = interval_of(share[:, None], freedom=sum(sizes.values()) - len(sizes))
-    value = (values["cut"] - values[side]) / (values["cut"] - values["base"])
+            value = nats.sum() / tokens.sum()
+            of_draws = nats[chosen].sum(1) / tokens[chosen].sum(1)
+            values[name][family] += value
+            # a bootstrap of n templates spreads by (n - 1) / n of their variance
+            widen = math.sqrt(sizes[family] / (sizes[family] - 1))
+            drawn[name][family] = drawn[name][family] + value + widen * (of_draws - value)
+
+    def share(of: Any, families: Iterable[str]) -> Any:
+        lost, back = (sum(of["cut"][f] - of[other][f] for f in families) for other in ("base", side))
+        return back / lost
+
+    value = share(values, picks)
+    spread = [np.var(share({n: values[n] | {f: drawn[n][f]} for n in tables}, picks)) for f in picks]
+    few = sum(v**2 / (sizes[f] - 1) for f, v in zip(picks, spread, strict=True))
+    freedom = (
+        sum(spread) ** 2 / few if few else 1
+    )  # Satterthwaite: most of the spread may be of few templates
+    (low,), (high,) = interval_of(share(drawn, picks)[:, None], freedom=int(freedom))
     return [round(float(v), 4) for v in (value, low, high)]
 
 

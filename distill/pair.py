@@ -18,7 +18,7 @@ from distill.losses import Objective
 from distill.packing import IGNORED
 from distill.students import stock_model, without_adapters
 from distill.targets import Live, Targets
-from fastpath.blocks import Streams, recording, replaying, skipping
+from fastpath.blocks import Streams, find_blocks, recording, replaying, skipping
 from fastpath.nll import predicting
 
 Outputs = dict[int, Tensor]
@@ -65,10 +65,18 @@ class Pair(nn.Module):
             teacher.requires_grad_(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for the student alone."""
+        """Training mode for the student alone, and there for what is trained: the prefix has no dropout,
+        whether its streams are the teacher's or its own."""
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()
+        if self.start:
+            model = stock_model(self.student)
+            path, blocks = find_blocks(model)
+            body = model.get_submodule(path.rpartition(".")[0])
+            embedding_dropout = [module for module in body.children() if isinstance(module, nn.Dropout)]
+            for module in (*embedding_dropout, *blocks[: self.start]):
+                module.eval()
         return self
 
     def forward(

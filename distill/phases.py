@@ -9,6 +9,11 @@ from fastpath.config_distill import DistillConfig
 LOCAL, LOGITS, ON_POLICY = "local", "logits", "on-policy"
 CANDIDATE = "candidate"
 """Name of the short training, where the recipe has one, that the plan was chosen by."""
+NATS = {
+    "kd_nats_per_token": "nats per token to the teacher",
+    "ce_nats_per_token": "nats per token of the data",
+}
+"""What is minimised after the local phase: the first of them that a row of metrics.jsonl has."""
 
 
 @dataclass(frozen=True)

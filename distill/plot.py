@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from distill.phases import NATS
 from fastpath.plots import COMPLEX, INK, SIMPLE, SLOPE, new_axes
 
 SUITES = {"simple": SIMPLE, "complex": COMPLEX}
@@ -12,16 +13,15 @@ LOSSES = {
     "kd_nats_per_token": "nats per token\nto the teacher",
     "ce_nats_per_token": "nats per token\nof the data",
 }
-NATS = ("kd_nats_per_token", "ce_nats_per_token")
-"""What is minimised after the local phase: the first of them that a row has."""
+KD, CE = NATS
 DEV = {"nats_per_token": "dev items,\nnats per token", "accuracy": "dev items,\naccuracy"}
 
 
 def training_figure(rows: Sequence[dict[str, Any]]) -> Any:
     """Rows of metrics.jsonl: what was minimised, below it the dev items, if any; lines part phases."""
+    rows = [{k: v for k, v in row.items() if k != CE or KD not in row} for row in rows]  # one of them
     known = {key for row in rows for key in row}
-    nats = [key for key in NATS if key in known][:1]
-    losses = [key for key in LOSSES if key in known and (key not in NATS or key in nats)]
+    losses = [key for key in LOSSES if key in known]
     dev = [key for key in DEV if any(f"eval_{suite}_{key}" in known for suite in SUITES)]
     num = len(losses) + len(dev)
     figure, all_axes = new_axes(width=7, height=0.6 + 1.6 * num, rows=num)

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from distill.plot import NATS
+from distill.phases import NATS
 from distill.training import read_metrics
 from fastpath.cli import console
 from fastpath.models import Lineage
@@ -55,10 +55,10 @@ def candidate_table(candidates: list[dict[str, Any]], chosen: int) -> Table:
 
 def loss_table(rows: list[dict[str, Any]]) -> Table:
     """About ten lines of the log, the first and the last among them."""
-    taught = any(NATS[0] in row for row in rows)
-    title = "Distance between student and teacher" if taught else "Cross-entropy of the student"
+    told = dict.fromkeys(next((key for key in NATS if key in row), None) for row in rows)
+    what = ", ".join(NATS[key] for key in told if key) or "squared error of the stream"
     table = Table(
-        title=f"{title} on the batches trained on",
+        title=f"On the batches trained on: {what}",
         title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
     table.add_column("phase")

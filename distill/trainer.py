@@ -20,8 +20,7 @@ from distill.dev import Dev
 from distill.on_policy import Writer
 from distill.packing import IGNORED
 from distill.pair import Pair
-from distill.phases import Phase
-from distill.plot import LOSSES, NATS
+from distill.phases import NATS, Phase
 from fastpath.errors import ModelError
 
 
@@ -176,9 +175,9 @@ class Watch(TrainerCallback):
             self._metrics([state.log_history[-1]], anew=False)
         if "tokens_per_second" in logs:
             speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
-            what = next((key for key in NATS if key in logs), None)
-            label = LOSSES[what].replace("\n", " ") if what else "squared error"
-            self._advance(0, f"{logs[what or 'loss']:.4f} {label}, {speed}")
+            what = next((key for key in NATS if key in logs), "loss")
+            label = NATS.get(what, "squared error")
+            self._advance(0, f"{logs[what]:.4f} {label}, {speed}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All processes have written their part."""

@@ -173,6 +173,8 @@ class DistillConfig(Section):
             return self
         if self.loss != "forward_kl":
             raise ValueError(f"teacher: {self.loss} needs the original; live works, or loss: forward_kl")
+        if not self.kd_weight:
+            raise ValueError("teacher: kd_weight: 0 learns nothing of what is kept; live works")
         if self.hidden_weight:
             raise ValueError("teacher: hidden_weight needs the original; live works, or hidden_weight: 0")
         for key, steps in (("local_steps", self.local_steps), ("on_policy.steps", self.on_policy.steps)):

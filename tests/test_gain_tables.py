@@ -47,17 +47,20 @@ def test_an_item_that_both_folds_are_asked_counts_once():
 
 
 def test_items_of_one_template_tell_less():
-    widths = {}
+    widths, shares = {}, {}
     for each in (1, 10):
         of = fold(distilled=1.0, each=each)
         lost = np.arange(40) < 10  # all of one template
         of["distilled"]["piqa"]["correct"] = np.where(lost, 0.0, of["base"]["piqa"]["correct"]).tolist()
+        of["distilled"]["gsm8k"]["nats"] = np.where(lost, 3.0, 1.0).tolist()
         change = simple_change({"a": of}, "distilled")
         value, low, high = change["points"]
         widths[each] = high - low
         assert low <= value < 0 and value <= high and change["templates"] == 40 // each
         assert family_changes({"a": of}, "distilled") == {"piqa": change}
+        shares[each] = np.ptp(recovered({"a": of}, "distilled"))
     assert widths[10] > 1.5 * widths[1]
+    assert shares[10] > 1.5 * shares[1]
 
 
 def test_fine_tuning_gets_the_teachers_share_of_the_operations():

@@ -112,14 +112,28 @@ def test_teacher_under_the_adapters_stays_the_base(folders):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_teacher_without_a_share_of_the_loss_is_not_run(folders, mode, monkeypatch):
-    (want, _, want_ce, _), want_gradients = stepped(pair_of(folders, mode, kd_weight=1e-30))
-    pair = pair_of(folders, mode, kd_weight=0.0)
-    matched = stepped(pair, hidden_weight=0.5)[0]
-    monkeypatch.setattr(pair, "_teach", None)
-    (loss, kd, ce, _), gradients = stepped(pair)
-    assert (loss, kd, ce) == (want, 0, want_ce) and loss == ce
-    assert all(torch.equal(gradients[name], want_gradients[name]) for name in want_gradients)
-    assert matched[0] > loss, "the match of the streams still needs it"
+    taught, alone = (pair_of(folders, mode, kd_weight=weight) for weight in (1e-30, 0.0))
+    for keys in ({"hidden_weight": 0.5}, {"hidden_weight": 0.5, "predicts": False}, {}):
+        if not keys:
+            monkeypatch.setattr(alone, "_teach", None)  # streams are matched, or it is not run
+        (want, _, want_ce, want_hidden), want_gradients = stepped(taught, **keys)
+        (loss, kd, ce, hidden), gradients = stepped(alone, **keys)
+        assert (loss, kd, ce, hidden) == (want, 0, want_ce, want_hidden)
+        assert all(torch.equal(gradients[name], want_gradients[name]) for name in want_gradients)
+    assert loss == ce > 0
+
+
+def test_a_prefix_of_its_own_has_no_dropout_either(tmp_path):
+    base = write_tiny(tmp_path / "base", attention_dropout=0.5)
+    keep_blocks(tiny_llama(attention_dropout=0.5), KEEP).save_pretrained(tmp_path / "cut")
+    byte_tokenizer().save_pretrained(tmp_path / "cut")
+    pairs = [pair_of((base, tmp_path / "cut"), kd_weight=weight) for weight in (1e-30, 0.0)]
+    losses = []
+    for pair in pairs:
+        torch.manual_seed(0)
+        losses.append(pair(IDS, LABELS)[0].item())
+    assert losses[0] == losses[1]
+    assert losses[0] != pairs[0].eval()(IDS, LABELS)[0].item(), "what is trained has dropout"
 
 
 @pytest.mark.parametrize("mode", MODES)

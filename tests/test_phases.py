@@ -7,7 +7,7 @@ from test_distill import check_one_line, check_same, distilled, pruned, stopped_
 from tiny import run_stage, write_tiny
 
 from distill.phases import Trained, best, phases
-from distill.plot import LOSSES, training_figure
+from distill.plot import CE, KD, LOSSES, training_figure
 from distill.show import show
 from fastpath.config_distill import DistillConfig, OnPolicyConfig
 from fastpath.models import Lineage
@@ -62,8 +62,12 @@ def test_plain_fine_tuning_tells_no_distance_from_a_teacher(recipe, tmp_path, ca
     assert [row["loss"] for row in rows] == pytest.approx([row["ce_nats_per_token"] for row in rows])
     headline = show(folder)
     assert headline["nats_per_token"] == rows[-1]["ce_nats_per_token"]
-    assert "Cross-entropy of the student" in capsys.readouterr().out
-    assert training_figure(rows).axes[0].get_ylabel() == LOSSES["ce_nats_per_token"]
+    assert "trained on: nats per token of the data" in capsys.readouterr().out
+    assert training_figure(rows).axes[0].get_ylabel() == LOSSES[CE]
+    taught = [{**row, "phase": "on-policy", KD: 0.1} for row in rows]
+    labels = [axes.get_ylabel() for axes in training_figure([*rows, *taught]).axes]
+    assert labels[:2] == [LOSSES[KD], LOSSES[CE]]
+    assert len(training_figure(taught).axes) == len(labels) - 1, "where both are known one is drawn"
 
 
 @pytest.fixture(scope="module")

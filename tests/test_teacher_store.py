@@ -288,6 +288,7 @@ def test_head_with_a_softcap_has_no_expected_embedding():
     [
         ({"loss": "reverse_kl"}, "reverse_kl needs the original"),
         ({"hidden_weight": 0.5}, "hidden_weight needs the original"),
+        ({"kd_weight": 0.0}, "kd_weight: 0 learns nothing of what is kept; live works"),
         ({"local_steps": 2}, "local_steps needs the original"),
         ({"on_policy": {"steps": 2}}, "on_policy.steps needs the original"),
         ({"mode": "shared-lora"}, "shared-lora holds the original"),
