@@ -8,7 +8,7 @@ import pytest
 from benchmarks.distill_ablation import SHIPPED, arms, table
 from benchmarks.distill_gain import NEAR, fine_tuning_steps, recipe_of
 from benchmarks.families import ENGLISH
-from benchmarks.gain_tables import family_changes, recovered, report, simple_change
+from benchmarks.gain_tables import family_changes, recovered, report, simple_change, summary
 from benchmarks.held_out import OUTSIDE_SIMPLE
 from fastpath.config_distill import KINDS
 from fastpath.errors import UserError
@@ -44,6 +44,19 @@ def test_an_item_that_both_folds_are_asked_counts_once():
     assert simple_change(one, "distilled") == simple_change(two, "distilled")
     assert simple_change(two, "distilled")["items"] == 40
     assert recovered(one, "distilled") == recovered(two, "distilled")
+
+
+def test_a_family_of_both_folds_counts_once_in_the_mean_too():
+    one, two = fold(distilled=1.0), fold(distilled=1.0)
+    for models in (one, two):
+        models["distilled"]["piqa"]["correct"] = [0.0] * 40
+    for name in ("base", "cut", "distilled", "fine_tuned"):
+        one[name]["one_hop"] = answers("simple", [1.0] * 40, [0.0] * 40)
+    one["templates"]["one_hop"] = one["templates"]["piqa"]
+    of = {name: summary({"a": one, "b": two}, name) for name in ("base", "distilled")}
+    change = of["distilled"]["simple_accuracy"] - of["base"]["simple_accuracy"]
+    assert of["distilled"]["simple_accuracy"] == 0.5
+    assert 100 * change == pytest.approx(of["distilled"]["simple_over_base"]["points"][0], abs=0.01)
 
 
 def test_items_of_one_template_tell_less():
