@@ -9,7 +9,6 @@ settings it says so; checkpoints are deleted after the answers. The last line is
 
 import argparse
 import json
-import logging
 import os
 import shutil
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
 
 import prune.run
-from benchmarks.distill_gain import MODEL, answers_of, asked, checked, heal, practised, recipe_of
+from benchmarks.distill_gain import MODEL, answers_of, asked, begin, heal, practised, recipe_of
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import Families, simple_change, summary
 from fastpath.cli import guarded
@@ -76,7 +75,6 @@ def measure(options: argparse.Namespace, arm: str) -> dict[str, Any]:
     kept = f"{options.simple_items}-{options.items}-{asked_for}.json"
     cut = prune.run.run(recipe) / "model"
     healed = heal(recipe, "distilled", name)
-
     found = {
         "base": step(options.out, f"base-{kept}", lambda: answers_of(locate(MODEL).folder, families)),
         "cut": step(recipe.out, f"cut-{kept}", lambda: answers_of(cut, families)),
@@ -127,13 +125,8 @@ def main() -> int:
     options = parser.parse_args()
 
     def work() -> None:
-        for name in ("lm_eval", "transformers"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         options.dev, options.search = True, False
-        checked(options.changes)
-        if not options.suites.is_dir():
-            print(f"public suites: skipped, no folder {options.suites} (--suites or FASTPATH_SUITES)")
-        options.out.mkdir(parents=True, exist_ok=True)
+        begin(options)
         rows = table({arm: measure(options, arm) for arm in options.arms})
         print(json.dumps({"arms": rows, "env": describe_environment()}))
 

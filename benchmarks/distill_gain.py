@@ -21,7 +21,6 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,11 +90,16 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
     )  # fmt: skip
 
 
-def checked(changes: Sequence[str]) -> None:
-    """UserError for an argument that is no change of a recipe."""
-    for change in changes:
+def begin(options: argparse.Namespace) -> None:
+    """Check the changes of the recipe (UserError), say what is skipped, make --out."""
+    for name in ("lm_eval", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for change in options.changes:
         if "=" not in change:
             raise UserError(f"{change!r} is not key=value")
+    if not options.suites.is_dir():
+        print(f"public suites: skipped, no folder {options.suites} (--suites or FASTPATH_SUITES)")
+    options.out.mkdir(parents=True, exist_ok=True)
 
 
 def practised(fold: str) -> list[str]:
@@ -190,12 +194,7 @@ def main() -> int:
     options = parser.parse_args()
 
     def work() -> None:
-        for name in ("lm_eval", "transformers"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        checked(options.changes)
-        if not options.suites.is_dir():
-            print(f"public suites: skipped, no folder {options.suites} (--suites or FASTPATH_SUITES)")
-        options.out.mkdir(parents=True, exist_ok=True)
+        begin(options)
         found = {
             drop: {fold: measure(options, drop, fold) for fold in options.folds} for drop in options.drops
         }

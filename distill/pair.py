@@ -61,6 +61,7 @@ class Pair(nn.Module):
         with self.computing():
             self._heads = [find_head(model) for model in (stock, teacher) if model is not None]
         self._no_split_modules = sorted(stock._no_split_modules or [])  # what FSDP2 shards one by one
+        self._prefix = prefix_of(stock, start) if start else []
         if teacher is not None:
             teacher.requires_grad_(False)
 
@@ -70,13 +71,8 @@ class Pair(nn.Module):
         super().train(mode)
         if self.teacher is not None:
             self.teacher.eval()
-        if self.start:
-            model = stock_model(self.student)
-            path, blocks = find_blocks(model)
-            body = model.get_submodule(path.rpartition(".")[0])
-            embedding_dropout = [module for module in body.children() if isinstance(module, nn.Dropout)]
-            for module in (*embedding_dropout, *blocks[: self.start]):
-                module.eval()
+        for module in self._prefix:
+            module.eval()
         return self
 
     def forward(
@@ -166,6 +162,13 @@ class Pair(nn.Module):
         own = {i: streams[i] for i in range(len(self.keep))}
         with replaying(model, own, start=self.start):
             return hidden_at(model, at_BT, inputs, blocks)
+
+
+def prefix_of(model: PreTrainedModel, start: int) -> list[nn.Module]:
+    """The first `start` blocks, and the dropout of the embeddings before them."""
+    path, blocks = find_blocks(model)
+    body = model.get_submodule(path.rpartition(".")[0])
+    return [*(module for module in body.children() if isinstance(module, nn.Dropout)), *blocks[:start]]
 
 
 def hidden_at(

@@ -1,6 +1,6 @@
 """The phases of a distillation: what each is trained by, for how long."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,12 @@ NATS = {
     "kd_nats_per_token": "nats per token to the teacher",
     "ce_nats_per_token": "nats per token of the data",
 }
-"""What is minimised after the local phase: the first of them that a row of metrics.jsonl has."""
+"""What is minimised after the local phase: the distance where it is known, else the cross-entropy."""
+
+
+def minimised(row: Mapping[str, Any]) -> str | None:
+    """Which of NATS a row of the log has; None in the local phase."""
+    return next((key for key in NATS if key in row), None)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from distill.phases import NATS
+from distill.phases import NATS, minimised
 from distill.training import read_metrics
 from fastpath.cli import console
 from fastpath.models import Lineage
@@ -26,7 +26,7 @@ def show(folder: Path) -> dict[str, Any]:
         out.print(candidate_table(**read_json(path)))
     out.print(loss_table(rows))
     out.print(f"model   {folder / 'model'}", soft_wrap=True)
-    last = _nats(rows[-1])
+    last = rows[-1].get(minimised(rows[-1]) or "")
     keys = ("mode", "steps", "learnt_tokens")
     return {**{key: facts[key] for key in keys}, "nats_per_token": last, "model": str(folder / "model")}
 
@@ -55,7 +55,7 @@ def candidate_table(candidates: list[dict[str, Any]], chosen: int) -> Table:
 
 def loss_table(rows: list[dict[str, Any]]) -> Table:
     """About ten lines of the log, the first and the last among them."""
-    told = dict.fromkeys(next((key for key in NATS if key in row), None) for row in rows)
+    told = dict.fromkeys(map(minimised, rows))
     what = ", ".join(NATS[key] for key in told if key) or "squared error of the stream"
     table = Table(
         title=f"On the batches trained on: {what}",
@@ -66,15 +66,10 @@ def loss_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(heading, justify="right")
     every = max(1, -(-len(rows) // LINES))
     for row in rows[: len(rows) - 1 : every] + rows[-1:]:
-        nats = _nats(row)
+        nats = row.get(minimised(row) or "")
         table.add_row(
             row["phase"], str(row["step"]), "-" if nats is None else f"{nats:.4f}",
             f"{row['gradient_norm']:.2f}", f"{row['learning_rate']:.1e}", f"{row['learnt_tokens']:,}",
             f"{row['tokens_per_second']:,.0f}",
         )  # fmt: skip
     return table
-
-
-def _nats(row: dict[str, Any]) -> float | None:
-    """To the teacher, or of the data's tokens where there was none; None in the local phase."""
-    return next((row[key] for key in NATS if key in row), None)

@@ -20,7 +20,7 @@ from distill.dev import Dev
 from distill.on_policy import Writer
 from distill.packing import IGNORED
 from distill.pair import Pair
-from distill.phases import NATS, Phase
+from distill.phases import NATS, Phase, minimised
 from fastpath.errors import ModelError
 
 
@@ -175,9 +175,8 @@ class Watch(TrainerCallback):
             self._metrics([state.log_history[-1]], anew=False)
         if "tokens_per_second" in logs:
             speed = f"{logs['tokens_per_second']:,.0f} tokens/s"
-            what = next((key for key in NATS if key in logs), "loss")
-            label = NATS.get(what, "squared error")
-            self._advance(0, f"{logs[what]:.4f} {label}, {speed}")
+            key = minimised(logs) or "loss"
+            self._advance(0, f"{logs[key]:.4f} {NATS.get(key, 'squared error')}, {speed}")
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """All processes have written their part."""
