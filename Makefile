@@ -67,7 +67,7 @@ check: $(VENV)/dev  ## lint, format and types
 	$(BIN)/mypy
 
 schema: $(VENV)/dev  ## configs/schema.json from the recipe's types
-	$(BIN)/python -c "from fastpath.config import recipe_schema; print(recipe_schema(), end='')" > configs/schema.json
+	$(BIN)/python -c "from fastpath.recipe_file import recipe_schema; print(recipe_schema(), end='')" > configs/schema.json
 
 notebooks: $(VENV)/dev  ## execute the notebooks from a clean state and keep their outputs
 	rm -rf runs/notebooks

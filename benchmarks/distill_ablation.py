@@ -46,6 +46,7 @@ def arms(fold: str) -> dict[str, tuple[str, ...]]:
         "no own questions": ("distill.own_questions=0",),
         "no own texts": ("distill.own_texts=0",),
         "items alone": ("distill.practice=0", "distill.own_questions=0", "distill.own_texts=0"),
+        "general text x 4": ("distill.own_texts_weight=2", "distill.own_questions_weight=8"),
         "own answers to worked items": ("distill.own_answers=2",),
         "original's predictions alone": ("distill.kd_weight=1",),
         "data's tokens alone": ("distill.kd_weight=0", "distill.local_steps=0"),

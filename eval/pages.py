@@ -8,7 +8,10 @@ def markdown(page: Page) -> str:
     parts = [f"# {page.title}", "", *(f"- {line}" for line in page.headlines), ""]
     for section in page.sections:
         parts += [f"## {section.title}", "", *_words(section)]
-        parts += [table.markdown(titled=table.title != section.title) for table in section.tables]
+        parts += [
+            table.markdown(titled=table.title != section.title, said=section.words)
+            for table in section.tables
+        ]
     return "\n".join(parts) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Facts of a run -> tables of words, one definition for Markdown, HTML and the terminal. Reads only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -45,11 +45,11 @@ class Table:
         cuts = sorted({0, *self.starts, len(self.rows)})
         return [range(a, b) for a, b in pairwise(cuts)]
 
-    def markdown(self, *, titled: bool = True) -> str:
-        """The table in GitHub's Markdown, its title above, its note and remarks below."""
+    def markdown(self, *, titled: bool = True, said: Collection[str] = ()) -> str:
+        """The table in GitHub's Markdown: title above; note (unless `said` before) and remarks below."""
         lines = [f"**{self.title}**", ""] if titled else []
         lines += [_line(self.headings), _line(["---"] * len(self.headings)), *map(_line, self.rows)]
-        if self.note:
+        if self.note and self.note not in said:
             lines += ["", self.note]
         if self.remarks:
             lines += ["", *(f"- {remark}" for remark in self.remarks)]

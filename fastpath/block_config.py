@@ -1,4 +1,4 @@
-"""What a model's config says of single blocks, and the config of the model that keeps only some of them."""
+"""What a config, or a block itself, says of single blocks, and the config of the model that keeps some."""
 
 import copy
 import tempfile
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from torch import nn
 from transformers import PreTrainedConfig
 
 from fastpath.errors import SurgeryError
@@ -19,6 +20,8 @@ BLOCK_INDICES = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_
 # "The first n blocks are different", and the last block of a kind.
 LEADING_COUNTS = ("max_window_layers", "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
 LAST_INDICES = ("moe_layer_end_index",)
+# What a module calls its place in the stack, and a switch that does not change what it computes.
+NOT_SETTINGS = ("layer_idx", "layer_id", "layer_index", "num_hidden_layers", "gradient_checkpointing")
 
 
 def cut_config(config: PreTrainedConfig, keep: Sequence[int]) -> PreTrainedConfig:
@@ -155,3 +158,14 @@ def _says(text: PreTrainedConfig, key: str) -> Any:
         return {int(i): said for i, said in (text.to_dict().get(key) or {}).items()}
     value = getattr(text, key)
     return list(value) if isinstance(value, tuple) else value
+
+
+def settings_of(block: nn.Module) -> set[tuple[str, Any]]:
+    """Plain attributes and classes of all modules of a block: what it is, but for weights and place."""
+    found: dict[str, Any] = {}
+    for name, module in block.named_modules():
+        said = {k: v for k, v in vars(module).items() if k not in NOT_SETTINGS and not k.startswith("_")}
+        said = {k: v for k, v in said.items() if isinstance(v, bool | int | float | str | None)}
+        said["class"] = type(module).__name__
+        found |= {f"{name}.{k}".lstrip("."): v for k, v in said.items()}
+    return set(found.items())

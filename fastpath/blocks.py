@@ -20,14 +20,12 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fastpath.block_config import check_keep, cut_config, depth_of, refusing
+from fastpath.block_config import check_keep, cut_config, depth_of, refusing, settings_of
 from fastpath.errors import SurgeryError
 
 # What entered block i in a recorded forward (None: not held), and what it returned after it (None: no tuple).
 Streams = dict[int, tuple[Tensor | None, tuple | None]]
 
-# What a module calls its place in the stack, and a switch that does not change what it computes.
-NOT_SETTINGS = ("layer_idx", "layer_id", "layer_index", "num_hidden_layers", "gradient_checkpointing")
 # Allowed difference, as a share of the largest logit. Both sides run the same kernels on the same numbers, so
 # it is 0 in practice; the room is for kernels that sum in any order (a scatter of experts on a GPU).
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
@@ -173,7 +171,7 @@ def check_surgery(
     if len(cut_blocks) != len(keep):
         raise SurgeryError(f"{name}: the cut model has {len(cut_blocks)} blocks, the plan {len(keep)}")
     for new, old in enumerate(keep):
-        if changed := _settings(blocks[old]) ^ _settings(cut_blocks[new]):
+        if changed := settings_of(blocks[old]) ^ settings_of(cut_blocks[new]):
             said = ", ".join(f"{key} = {value}" for key, value in sorted(changed, key=str))[:200]
             raise SurgeryError(f"{name}: block {old} changes as block {new} ({said}); another plan may work")
     drop = sorted(set(range(len(blocks))) - set(keep))
@@ -193,17 +191,6 @@ def check_surgery(
             "the original with the others skipped: its blocks depend on their place; another plan may work"
         )
     return worst
-
-
-def _settings(block: nn.Module) -> set[tuple[str, Any]]:
-    """Plain attributes and classes of all modules of a block: what it is, but for weights and place."""
-    found: dict[str, Any] = {}
-    for name, module in block.named_modules():
-        said = {k: v for k, v in vars(module).items() if k not in NOT_SETTINGS and not k.startswith("_")}
-        said = {k: v for k, v in said.items() if isinstance(v, bool | int | float | str | None)}
-        said["class"] = type(module).__name__
-        found |= {f"{name}.{k}".lstrip("."): v for k, v in said.items()}
-    return set(found.items())
 
 
 def _probes(model: PreTrainedModel) -> Iterator[dict[str, Tensor]]:

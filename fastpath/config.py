@@ -1,6 +1,5 @@
 """The recipe: every key a user can write, strict; recipe_file.py reads it from YAML. No torch in here."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -245,10 +244,3 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """The complete recipe, defaults filled in; itself a valid recipe."""
         return yaml.safe_dump(self.model_dump(mode="json", exclude_none=True), sort_keys=False)
-
-
-def recipe_schema() -> str:
-    """The JSON schema of a recipe, for editors that complete keys (configs/schema.json)."""
-    schema = Recipe.model_json_schema()
-    schema["$schema"] = "http://json-schema.org/draft-07/schema#"
-    return json.dumps(schema, indent=1) + "\n"

@@ -140,3 +140,10 @@ def _leaves(data: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{prefix}.{key}" if prefix else key)
     else:
         yield prefix, data
+
+
+def recipe_schema() -> str:
+    """The JSON schema of a recipe, for editors that complete keys (configs/schema.json)."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#"
+    return json.dumps(schema, indent=1) + "\n"

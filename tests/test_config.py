@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fastpath.config import PruneConfig, Recipe, Section, recipe_schema
+from fastpath.config import PruneConfig, Recipe, Section
 from fastpath.errors import ConfigError
-from fastpath.recipe_file import build_recipe, differing_keys, load_recipe, parse_yaml
+from fastpath.recipe_file import build_recipe, differing_keys, load_recipe, parse_yaml, recipe_schema
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "configs").glob("*.yaml"))

@@ -57,11 +57,13 @@ def test_report_is_one_self_contained_page_with_every_section(run):
 def test_markdown_has_every_table_and_every_sentence_of_the_page(facts):
     page = run_page(facts)
     text = markdown(page)
+    below = text.partition("\n## ")[2]
     for section in page.sections:
         assert f"## {section.title}" in text
         for words in section.words:
-            assert words in text
+            assert below.count(words) == 1, "said once below the headlines"
         for table in section.tables:
+            assert table.note in below
             for row in table.rows:
                 assert row[-1].replace("|", "\\|").replace("\n", " ") in text
     assert text.count("| --- |") >= len([t for s in page.sections for t in s.tables])
