@@ -88,7 +88,7 @@ def measure(options: argparse.Namespace, arm: str) -> dict[str, Any]:
 
 
 def table(found: dict[str, dict[str, Families]]) -> dict[str, Any]:
-    """Print a row for each arm; its facts."""
+    """Print a row for each arm, and one of its families; its facts."""
     rows = {}
     for arm, models in found.items():
         facts = summary({"dev": {**models, "trained": {"distilled": None}}}, "distilled")
@@ -108,6 +108,14 @@ def table(found: dict[str, dict[str, Families]]) -> dict[str, Any]:
         back = "{:.2f} [{:.2f}, {:.2f}]".format(*facts["complex_nats_recovered"])
         simple, steps = (f"{facts[key]:.3f}" for key in ("simple_accuracy", "step_accuracy"))
         print(f"| {arm} | {simple} | {change} | {beside} | {steps} | {back} |")
+    first = next(iter(found.values()))
+    families = {"base": summary({"dev": first}, "base")["families"]}
+    families |= {arm: facts["families"] for arm, facts in rows.items()}
+    names = list(families["base"])
+    print("\n| arm | " + " | ".join(name.removeprefix("dev ") for name in names) + " |")
+    print("| --- " * (len(names) + 1) + "|")
+    for arm, of in families.items():
+        print(f"| {arm} | " + " | ".join(f"{of[name]:.3f}" for name in names) + " |")
     return rows
 
 

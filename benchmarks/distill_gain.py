@@ -53,6 +53,7 @@ RECIPE = Path(__file__).with_suffix(".yaml")
 PLANS = Path(__file__).with_name("distill_gain_plans.json")
 """fold -> number -> dropped blocks: what benchmarks/plans.py found by `ablation`, `evolution`."""
 SIDES = ("distilled", "fine_tuned")
+LEAST = 8
 NEAR = {
     "one_hop": ("possession", "location"),
     "date_pick": ("time",),
@@ -91,7 +92,10 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
 
 
 def begin(options: argparse.Namespace) -> None:
-    """Check the changes of the recipe (UserError), say what is skipped, make --out."""
+    """Check the changes of the recipe and the sizes (UserError), say what is skipped, make --out."""
+    for size in ("items", "simple_items"):
+        if getattr(options, size) < LEAST:
+            raise UserError(f"--{size.replace('_', '-')}: at least {LEAST}, for an interval by template")
     for name in ("lm_eval", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for change in options.changes:
