@@ -20,6 +20,11 @@ def mark_whole(folder: Path, step: int) -> None:
     write_text(folder / f"{PREFIX_CHECKPOINT_DIR}-{step}" / WHOLE, "")
 
 
+def unmark(folder: Path, step: int) -> None:
+    """Say that FOLDER/checkpoint-STEP, if there is one, is not to be gone on from."""
+    (folder / f"{PREFIX_CHECKPOINT_DIR}-{step}" / WHOLE).unlink(missing_ok=True)
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """The latest complete checkpoint; unfinished ones are deleted."""
     whole = {}

@@ -29,9 +29,9 @@ class Codec(Protocol):
     def targets(self, kept: Kept) -> Targets:
         """What the student's logits are compared with."""
 
-    def difference(self, kept: Kept, logits_CV: Tensor, head: Head) -> float:
-        """How far these logits of the same tokens are from what was kept, in nats: at most twice what one
-        logit moved."""
+    def difference(self, kept: Kept, logits_CV: Tensor, head: Head) -> Tensor:
+        """float32 (C,): how far these logits of the same tokens are from what was kept, as a share of what
+        sets a prediction apart from a uniform one: about 1 for the predictions of two unlike models."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,11 @@ class TopKCodec:
         log_sums = dict(zip(self.temperatures, kept["log_sums"].unbind(1), strict=True))
         return TopK(kept["ids"].long(), kept["logprobs"], log_sums)
 
-    def difference(self, kept: Kept, logits_CV: Tensor, head: Head) -> float:
-        """The largest of a log-probability."""
-        now_CK = logits_CV.log_softmax(-1).gather(-1, kept["ids"].long())
-        return (now_CK - kept["logprobs"]).abs().max().item()
+    def difference(self, kept: Kept, logits_CV: Tensor, head: Head) -> Tensor:
+        """Root mean square of the kept log-probabilities, as a share of the logits' standard deviation."""
+        logits_CV = logits_CV.float()
+        off_CK = logits_CV.log_softmax(-1).gather(-1, kept["ids"].long()) - kept["logprobs"]
+        return off_CK.square().mean(-1).sqrt() / logits_CV.std(-1)
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class ExpectedCodec:
         """All of the forward KL."""
         return Expected(kept["embedding"], kept["entropy"], self.temperature)
 
-    def difference(self, kept: Kept, logits_CV: Tensor, head: Head) -> float:
-        """The largest of an embedding, as a share of the largest weight of the head."""
+    def difference(self, kept: Kept, logits_CV: Tensor, head: Head) -> Tensor:
+        """Distance of the embeddings; the share is of the distance from the mean row of the head."""
         now_CD = self.encode(logits_CV, head)["embedding"]
-        largest = head.linear.weight.abs().max().float()
-        return ((now_CD - kept["embedding"]).abs().max() / largest).item()
+        mean_D = head.linear.weight[: logits_CV.shape[-1]].float().mean(0)
+        return (now_CD - kept["embedding"]).norm(dim=-1) / (now_CD - mean_D).norm(dim=-1)
 
 
 CODECS: dict[str, type] = {"top-k": TopKCodec, "expected": ExpectedCodec}

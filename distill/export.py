@@ -1,6 +1,8 @@
 """Put what was trained into the stored weights and save them: a stock model folder."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ DOWN, UP = ".lora_A.default.weight", ".lora_B.default.weight"
 
 
 def export_model(
-    pair: Pair,
+    load_pair: Callable[[], Pair],
     job: Job,
     checkpoint: Path,
     lineage: Lineage,
@@ -40,19 +42,18 @@ def export_model(
 ) -> None:
     """Save the checkpoint's student in the type it was stored in, and compare it with the trained one.
 
-    `lineage` lacks the digest of the new weights. Raises SurgeryError if what is read back is another model.
+    The pair is gone before the saved model comes: memory that trained one holds the other. `lineage` lacks
+    the digest of the new weights. Raises SurgeryError if what is read back is another model.
     """
-    device = next(pair.parameters()).device
     with new_folder(folder) as unfinished:
+        trained = None if is_sharded() else trained_student(load_pair(), checkpoint)
         stored = load_model(job.student, dtype="auto", trust_remote_code=trust)
         put(stored, trained_weights(checkpoint), job, config)
         save_model(stored, load_tokenizer(job.student, trust_remote_code=trust), unfinished)
         dtype = stored.dtype
         del stored  # large; and another copy of the model is coming
-        saved = load_model(unfinished, dtype=pair.dtype, device=device, trust_remote_code=trust)
-        if not is_sharded():
-            read_trained(pair, checkpoint)
-            worst = difference(pair, saved, TOLERANCE[pair.dtype] + TOLERANCE[dtype])
+        if trained is not None:
+            worst = difference(trained, unfinished, dtype, trust=trust)
             log.info("largest difference of a hidden state from the trained student: %.1e", worst)
         facts = {**vars(lineage), "weights_sha256": weights_sha256(unfinished)}
         Lineage(**facts).write(unfinished)
@@ -84,20 +85,34 @@ def put(stored: PreTrainedModel, trained: dict[str, Tensor], job: Job, config: D
             stored.get_parameter(name).copy_(tensor)
 
 
-@torch.no_grad()
-def difference(pair: Pair, saved: Any, tolerance: float) -> float:
-    """Largest difference of what enters the heads of the trained and of the saved student, on fixed tokens.
+@dataclass(frozen=True)
+class Heard:
+    """What enters the head of a student on fixed tokens."""
 
-    Raises SurgeryError if it is more than this share of the largest.
-    """
+    hidden_ND: Tensor
+    dtype: torch.dtype
+    """What it computed in."""
+    device: torch.device
+
+
+@torch.no_grad()
+def trained_student(pair: Pair, checkpoint: Path) -> Heard:
+    """What the pair's student computes with the weights of a checkpoint."""
+    read_trained(pair, checkpoint)
     pair.eval()
-    vocabulary = saved.config.get_text_config(decoder=True).vocab_size
-    ids_BT = torch.randint(vocabulary, (2, 40), generator=torch.Generator().manual_seed(0)).to(saved.device)
-    at_BT = torch.ones_like(ids_BT, dtype=torch.bool)
-    inputs = {"input_ids": ids_BT, "use_cache": False}
-    with pair.student_alone() as trained:
-        want_ND = hidden_at(trained, at_BT, inputs)[0].double()
-    got_ND = hidden_at(saved, at_BT, inputs)[0].double()
+    with pair.student_alone() as student:
+        return Heard(_hidden(student), pair.dtype, student.device)
+
+
+@torch.no_grad()
+def difference(trained: Heard, folder: Path, stored: torch.dtype, *, trust: bool) -> float:
+    """Largest difference of what enters the head of the trained student and of the one saved in a folder.
+
+    Raises SurgeryError if it is more than rounding to the type it is `stored` in explains.
+    """
+    saved = load_model(folder, dtype=trained.dtype, device=trained.device, trust_remote_code=trust)
+    want_ND, got_ND = trained.hidden_ND, _hidden(saved)
+    tolerance = TOLERANCE[trained.dtype] + TOLERANCE[stored]
     worst, limit = (got_ND - want_ND).abs().max().item(), want_ND.abs().max().item() * tolerance
     if not worst <= limit:
         raise SurgeryError(
@@ -105,6 +120,13 @@ def difference(pair: Pair, saved: Any, tolerance: float) -> float:
             "the trained one"
         )
     return worst
+
+
+def _hidden(model: Any) -> Tensor:
+    vocabulary = model.config.get_text_config(decoder=True).vocab_size
+    ids_BT = torch.randint(vocabulary, (2, 40), generator=torch.Generator().manual_seed(0)).to(model.device)
+    at_BT = torch.ones_like(ids_BT, dtype=torch.bool)
+    return hidden_at(model, at_BT, {"input_ids": ids_BT, "use_cache": False})[0].double()
 
 
 def _renumbered(name: str, path: str, keep: tuple[int, ...]) -> str:

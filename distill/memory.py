@@ -35,9 +35,10 @@ class Estimate:
     weights: int
     """Of the student, the trained ones in float32, and of a live teacher; under FSDP a process's share."""
     training: int
-    """Gradients and AdamW's two averages of the trained weights, float32."""
+    """Gradients and AdamW's two averages of the trained weights, and a head's gradient while it is summed."""
     activations: int
-    """What the backward pass of one micro-batch needs, and the logits of its loss."""
+    """What the backward pass of one micro-batch needs, and the logits of its loss; or, if that is more, what
+    the student keeps of the rows that it writes."""
     capture: int
     """Of the original and its logits, where it is asked before the training; 0 where it is live."""
 
@@ -93,7 +94,7 @@ def choose_mode(
         return fitting[0]
     if config.mode in fitting:
         return config.mode
-    smaller = "recompute_activations=true, micro_rows=1" + ", teacher=top-k" * (config.teacher == "live")
+    smaller = "recompute_activations=true, micro_rows=1" + ", teacher=top-k" * config.could_keep_teacher
     advice = f"{fitting[0]} fits" if fitting else f"none fits; try {smaller}"
     raise ConfigError(
         f"distill.mode: {config.mode} would take more than the {free / GIB:.2f} GiB that are free; {advice}"
@@ -129,20 +130,35 @@ def estimate(
     first = len(keep) - config.last_blocks if mode == "head+last-k" else start
     tokens = config.micro_rows * config.max_tokens
     kept = [kept_bytes(student, blocks[i]) for i in numbers[first:]]
+    text = student.config.get_text_config(decoder=True)
+    vocabulary, width = text.vocab_size, text.hidden_size
     if config.recompute_activations:
-        width = student.config.get_text_config(decoder=True).hidden_size * student.dtype.itemsize
-        per_token = max(kept) + width * len(kept)
+        per_token = max(kept) + width * student.dtype.itemsize * len(kept)
     else:
         per_token = sum(kept)
-    vocabulary = student.config.get_text_config(decoder=True).vocab_size
     logits = CHUNKS * min(4 * tokens * vocabulary, fast_chunk_bytes(device))
     capture = 0 if live else sum(map(_bytes, base.parameters())) + logits
     held = num_processes() if is_sharded() else 1
     whole = (
         max(sum(map(_bytes, block.parameters())) for block in blocks) if held > 1 else 0
     )  # one is gathered
-    weights, training = weights // held + whole, 3 * 4 * num_trained // held
-    return Estimate(mode, weights, training, tokens * per_token + logits, capture)
+    copies = 4 if num_processes() > held else 3  # DDP sums the gradients in buckets
+    weights, training = weights // held + whole, copies * 4 * num_trained // held
+    if trains_head(student, mode, config, start=start):
+        training += 2 * 4 * vocabulary * width  # the loss sums its gradient, and hands it on
+    written = on_policy_bytes(student, config, blocks=len(keep))
+    return Estimate(mode, weights, training, max(tokens * per_token + logits, written), capture)
+
+
+def on_policy_bytes(model: PreTrainedModel, config: DistillConfig, *, blocks: int) -> int:
+    """The KV cache of all rows of a step, which the student writes at once; 0 without that phase."""
+    if not config.on_policy.steps:
+        return 0
+    text = model.config.get_text_config(decoder=True)
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    rows = -(-config.batch_rows // num_processes())
+    return 2 * blocks * heads * size * model.dtype.itemsize * rows * config.max_tokens
 
 
 def kept_bytes(model: PreTrainedModel, block: nn.Module) -> int:

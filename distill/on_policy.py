@@ -89,7 +89,7 @@ class Writer:
         ])  # fmt: skip
 
     def _example(self, prompt: list[int], written: list[int], ends: set[int]) -> Example:
-        said = until_end(written, ends, self.tokenizer)[: self.max_tokens - len(prompt)]
+        said = until_end(written, ends, self.tokenizer, prompt)[: self.max_tokens - len(prompt)]
         counts = (False,) * len(prompt) + (True,) * len(said)
         return Example((*prompt, *said), counts, "own")
 
@@ -105,10 +105,19 @@ def prompts_of(batch: dict[str, Any]) -> list[list[int]]:
     return [ids[:first].tolist() for ids, first in zip(batch["input_ids"], first_B, strict=True)]
 
 
-def until_end(ids: list[int], ends: set[int], tokenizer: Any) -> list[int]:
-    """The ids up to an end token or the next question, with it; what follows there is padding."""
-    stops = STOP in tokenizer.decode(ids)
+def until_end(ids: list[int], ends: set[int], tokenizer: Any, prompt: list[int]) -> list[int]:
+    """The ids up to an end token or the next question, with it; what follows there is padding.
+
+    The next question may begin with the end of the prompt, as generation reads it.
+    """
+    before = prompt[-len(STOP) :]
+    end = len(tokenizer.decode(before))
+
+    def asks(num: int) -> bool:
+        return STOP in tokenizer.decode(before + ids[:num])[max(0, end - len(STOP) + 1) :]
+
+    stops = asks(len(ids))
     for n in range(1, len(ids)):
-        if ids[n - 1] in ends or (stops and STOP in tokenizer.decode(ids[:n])):
+        if ids[n - 1] in ends or (stops and asks(n)):
             return ids[:n]
     return ids

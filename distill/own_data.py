@@ -76,7 +76,7 @@ def _row(data: Mapping[str, Any], where: str) -> Row:
             _check_messages(data[key], where)
         elif not isinstance(data[key], str):
             raise ConfigError(f"{where}: {key!r} must be text, got {data[key]!r:.40}")
-    return Row(where, form, data)
+    return Row(where, form, {key: data[key] for key in FORMS[form]})
 
 
 def _check_messages(messages: Any, where: str) -> None:

@@ -78,4 +78,5 @@ class Trained:
 
 def best(done: Sequence[Trained]) -> Trained:
     """The phase whose checkpoint goes on: by the complex dev items, or the last without any."""
-    return min(done[::-1], key=lambda phase: phase.complex_nats_per_token or 0.0)
+    scored = [phase for phase in done if phase.complex_nats_per_token is not None]
+    return min(scored[::-1], key=lambda phase: phase.complex_nats_per_token or 0.0) if scored else done[-1]

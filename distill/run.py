@@ -2,8 +2,9 @@
 
 import importlib.util
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from distill.dev import dev_items
 from distill.export import export_model
 from distill.inputs import find_student, make_job, plan_of
 from distill.job import objective_of
-from distill.phases import best
+from distill.phases import Trained, best
 from distill.plot import training_figure
-from distill.training import load_pair, read_metrics, train
+from distill.training import DEV_METRIC, load_pair, read_metrics, train
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.env import code_version
@@ -27,6 +28,7 @@ from fastpath.runs import finish, is_done, stage_folder, write_json, write_text
 from fastpath.team import Team, is_sharded
 
 log = logging.getLogger("fastpath")
+DEV_KEY = f"eval_{DEV_METRIC}"
 
 
 def run(recipe: Recipe) -> Path:
@@ -62,9 +64,12 @@ def run(recipe: Recipe) -> Path:
         made = lineage_of(lineage, config, facts, seen=(*data.items, *dev))
         write_json(out / "plan.json", plan.model_dump())
         weights, trust = out / facts["checkpoint"], recipe.model.trust_remote_code
-        pair = load_pair(recipe, job, device, config)
-        export_model(pair, job, weights, made, plan, config, out / "model", trust=trust)
-        figure = training_figure(read_metrics(out / "metrics.jsonl"))
+        load = partial(load_pair, recipe, job, device, config)
+        export_model(load, job, weights, made, plan, config, out / "model", trust=trust)
+        rows = read_metrics(out / "metrics.jsonl")
+        if worse := worse_words(rows, best(done)):
+            log.warning("%s", worse)
+        figure = training_figure(rows)
         write_text(out / "metrics.svg", svg_text(figure, name="metrics"))
         log.info("saved %s", out / "model")
         finish(out)
@@ -90,6 +95,18 @@ def check_config(recipe: Recipe, config: DistillConfig) -> None:
     if is_sharded() and config.on_policy.steps:
         raise ConfigError("distill.on_policy: FSDP has no student in one piece that writes; steps: 0 works")
     objective_of(config)
+
+
+def worse_words(rows: Sequence[Mapping[str, Any]], kept: Trained) -> str:
+    """Where no checkpoint is better on the complex dev items than what training began with: so in words."""
+    began = next((row[DEV_KEY] for row in rows if row["step"] == 0 and DEV_KEY in row), None)
+    if began is None or kept.complex_nats_per_token is None or kept.complex_nats_per_token < began:
+        return ""
+    return (
+        "the best checkpoint is no better on the complex dev items "
+        f"({kept.complex_nats_per_token:.3f} nats per token) than what it began with ({began:.3f}); try a lower "
+        "distill.learning_rate, or more data"
+    )
 
 
 def lineage_of(

@@ -6,11 +6,11 @@ distinct verified answer is kept, as in rejection sampling (arXiv 2308.01825).
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from fastpath.progress import progress
 from fastpath.runs import read_json, write_json
 
 log = logging.getLogger("fastpath")
+Job = TypeVar("Job")
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,18 @@ def own_answers(
         for number in range(samples)
     }
     paths = {job: folder / "self_data" / f"{key}.json" for job, key in keys.items()}
-    missing = sorted((job for job in paths if not paths[job].exists()), key=lambda job: len(job[0]))
+    missing = {job for job in paths if not paths[job].exists()}
     with progress("the original writes its own answers", len(missing)) as advance:
-        for start in range(0, len(missing), batch_size):
-            batch = missing[start : start + batch_size]
+        for batch in unfinished(
+            sorted(paths, key=lambda job: (job[1], len(job[0]), job[0])), missing, batch_size
+        ):
             prompts, streams = [prompt for prompt, _ in batch], [keys[job] for job in batch]
             said = sampled(load(), tokenizer, prompts, streams=streams, sampler=sampler)
             for job, answer in zip(batch, said, strict=True):
                 paths[job].parent.mkdir(parents=True, exist_ok=True)
-                write_json(paths[job], answer)
-            advance(len(batch))
+                if job in missing:
+                    write_json(paths[job], answer)
+            advance(len(missing.intersection(batch)))
     made: list[Item] = []
     num_right = 0
     for item in items:
@@ -103,6 +106,16 @@ def own_answers(
         " %d examples in all", sum(bool(item.steps) for item in items), num_right, len(made),
     )  # fmt: skip
     return made
+
+
+def unfinished(jobs: Sequence[Job], missing: Set[Job], batch_size: int) -> list[Sequence[Job]]:
+    """The batches of all jobs that hold a missing one.
+
+    What is written together depends on the jobs alone, not on which are missing: pads, and so the rounding,
+    are the same whether it was killed or not.
+    """
+    batches = [jobs[start : start + batch_size] for start in range(0, len(jobs), batch_size)]
+    return [batch for batch in batches if not missing.isdisjoint(batch)]
 
 
 def right_answers(item: Item, written: Sequence[dict[str, Any]]) -> list[str]:

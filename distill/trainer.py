@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 
-from distill.checkpoints import mark_whole
+from distill.checkpoints import mark_whole, unmark
 from distill.data import Numbered
 from distill.dev import Dev
 from distill.on_policy import Writer
@@ -53,7 +54,7 @@ class DistilTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(Watch(self, advance, metrics))
         if dev.items:
-            self.add_callback(EarlyStoppingCallback(phase.config.patience))
+            self.add_callback(Patience(phase.config.patience))
         self.learnt_tokens = learnt_tokens
         """Since the first step of the first phase, up to the last line of the log."""
         self._phase, self._dev, self._writer = phase, dev, writer
@@ -79,25 +80,27 @@ class DistilTrainer(Trainer):
         weight = self._phase.hidden_weight(self.state.global_step)
         loss, kd, ce, hidden = model(**inputs, hidden_weight=weight, predicts=self._phase.predicts)
         learnt = inputs["labels"].ne(IGNORED).sum()
+        read = inputs.get("attention_mask", torch.ones_like(inputs["labels"])).sum()
         self._micro.append((loss.detach(), rows))
-        self._sums += torch.stack(
-            [kd, ce, hidden.double(), learnt, learnt.new_tensor(inputs["labels"].numel())]
-        )
+        self._sums += torch.stack([kd, ce, hidden.double(), learnt, read])
         return loss / num_items_in_batch * (self.accelerator.num_processes // self.get_tp_size())
 
     def check_finite(self) -> None:
         """Raise ModelError naming the rows of the first micro-batch of this step whose loss is not a number.
 
-        One wait for the device a step, not one a micro-batch.
+        A checkpoint of the step before holds the weights that made it, and is not gone on from. One wait for
+        the device a step, not one a micro-batch.
         """
         seen, self._micro = self._micro, []
         finite = torch.stack([loss for loss, _ in seen]).isfinite().tolist()
         if not all(finite):
             rows: Any = self.train_dataset
             named = [f"{row} ({rows.name(row)})" for row in seen[finite.index(False)][1].tolist()]
+            unmark(Path(str(self.args.output_dir)), self.state.global_step)
             raise ModelError(
                 f"step {self.state.global_step + 1}: the loss is not a number on rows {', '.join(named)}; "
-                "the last checkpoint is kept; try a lower distill.learning_rate, or model.dtype=float32"
+                "the last good checkpoint is kept; in another `out`, try a lower distill.learning_rate or "
+                "model.dtype=float32"
             )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -139,6 +142,29 @@ class DistilTrainer(Trainer):
         state = pair.state_dict() if state_dict is None else state_dict  # empty where others write it
         trained = [name for name, p in pair.named_parameters() if p.requires_grad and name in state]
         super()._save(output_dir, {name: state[name].contiguous() for name in trained})
+
+
+class Patience(EarlyStoppingCallback):
+    """Early stopping whose count a resumed run takes up: transformers begins it anew."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **keys: Any) -> None:
+        """What the checkpoint counted."""
+        super().on_train_begin(args, state, control, **keys)
+        self.early_stopping_patience_counter = counted(state)
+
+
+def counted(state: TrainerState) -> int:
+    """Evaluations without a better one up to this state."""
+    kept: Any = state.stateful_callbacks
+    return kept.get(Patience.__name__, {}).get("attributes", {}).get("early_stopping_patience_counter", 0)
+
+
+def stopped_at(checkpoint: Path | None, patience: int) -> TrainerState | None:
+    """The state of a checkpoint after which training stops early; None where it goes on."""
+    if checkpoint is None:
+        return None
+    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+    return state if counted(state) >= patience else None
 
 
 class Watch(TrainerCallback):

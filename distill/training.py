@@ -21,7 +21,7 @@ from distill.pair import Pair
 from distill.phases import Phase, Trained, best, phases
 from distill.store import Store
 from distill.students import stock_model
-from distill.trainer import DistilTrainer
+from distill.trainer import DistilTrainer, stopped_at
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.errors import ConfigError, RunError
@@ -93,7 +93,7 @@ def train_phase(
     if done:
         read_trained(pair, folder / best(done).checkpoint)
     with pair.computing():
-        packed = config.pack == "auto" and can_pack(stock_model(pair.student))
+        packed = config.pack == "auto" and can_pack(stock_model(pair.student), pair.dtype)
     store = Store(job.kept.store) if job.kept else None
     data = with_prompts(data) if phase.writes else data
     rows = Numbered(data, config, tokenizer, seed=seed, packed=packed, store=store)
@@ -112,13 +112,15 @@ def train_phase(
             pair, arguments, phase, rows, dev, writer=writer,
             learnt_tokens=done[-1].learnt_tokens if done else 0, advance=advance, metrics=metrics,
         )  # fmt: skip
-        trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+        state = stopped_at(job.checkpoint, config.patience)
+        if state is None:
+            trainer.train(resume_from_checkpoint=str(job.checkpoint) if job.checkpoint else None)
+            state = trainer.state
     trainer.accelerator.free_memory()
-    state = trainer.state
     name = Path(state.best_model_checkpoint or f"checkpoint-{state.global_step}").name
     return Trained(
-        phase.name, str(places.relative_to(folder) / name), state.global_step, trainer.learnt_tokens,
-        state.best_metric,
+        phase.name, str(places.relative_to(folder) / name), state.global_step,
+        int(state.log_history[-1]["learnt_tokens"]), state.best_metric,
     )  # fmt: skip
 
 
@@ -169,8 +171,9 @@ def training_arguments(
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The rows of metrics.jsonl; half a line at its end, of a full disk, is left out."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1]]  # each whole line ends
 
 
 def write_metrics(

@@ -66,9 +66,10 @@ def distillation_words(lineage: Lineage) -> str:
     """How the weights were trained after the cut, in a clause."""
     if (facts := lineage.distillation) is None:
         return "nothing was retrained"
+    how = "the original was distilled back into them" if facts.get("kd_weight", 1) else "they were fine-tuned"
     return (
-        f"the original was distilled back into them ({facts['mode']}, {facts['steps']} steps, "
-        f"{facts['learnt_tokens']:,} learnt tokens)"
+        f"{how} ({facts['mode']}, {facts['steps']} steps, {facts['learnt_tokens']:,} learnt tokens; the "
+        f"weights are those of {facts['checkpoint']})"
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fastpath.section import Section
 
@@ -69,9 +69,10 @@ class DistillConfig(Section):
     candidate_steps: int = Field(default=40, ge=1)
     """Updates of each of them."""
     mode: Literal["auto", "full", "head+last-k", "shared-lora", "lora"] = "auto"
-    """What is trained. full: all weights; head+last-k: the last blocks, the norm and the head after them;
-    lora: low-rank adapters of the linear layers, merged in the end; shared-lora: the same on the teacher's
-    own blocks, so that there is one set of weights. auto: the first of these that fits the memory."""
+    """What is trained. full: all weights (but see freeze_prefix); head+last-k: the last blocks, the norm and,
+    where it is not tied to the embeddings, the head after them; lora: low-rank adapters of the linear
+    layers, merged in the end; shared-lora: the same on the teacher's own blocks, so that there is one set of
+    weights. auto: the first of these that fits the memory."""
     last_blocks: int = Field(default=3, ge=1)
     """head+last-k: how many blocks are trained. Other modes: at least so many, wherever the cut."""
     lora_rank: int = Field(default=16, ge=1)
@@ -186,6 +187,17 @@ class DistillConfig(Section):
             known = ", ".join(map(str, TEMPERATURES))
             raise ValueError(f"temperature: {self.temperature} is not kept by teacher: top-k; it has {known}")
         return self
+
+    @property
+    def could_keep_teacher(self) -> bool:
+        """Whether `teacher: top-k` would be taken in the place of a live one."""
+        if self.teacher != "live":
+            return False
+        try:
+            self.model_validate({**self.model_dump(), "teacher": "top-k"})
+        except ValidationError:
+            return False
+        return True
 
     @model_validator(mode="after")
     def _steps_and_rows_fit(self) -> Self:

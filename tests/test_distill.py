@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from distill.losses import LOSSES
 from distill.trainer import Watch
+from distill.training import read_metrics
 from fastpath.config_distill import MODES, DistillConfig
 from fastpath.models import Lineage, weights_sha256
 from fastpath.runs import read_json
@@ -204,6 +205,10 @@ def test_loss_that_is_no_number_stops_and_names_the_rows(recipe, tmp_path, capsy
     check_one_line(capsys, "step 2: the loss is not a number on rows")
     assert not list(tmp_path.glob("distill/checkpoints/*/checkpoint-*")), "the last good one would be kept"
     assert not (tmp_path / "distill/model").exists()
+    keys = [*keys, "distill.checkpoint_steps=1", "distill.learning_rate=1e30", f"out={tmp_path / 'each'}"]
+    assert run_stage("distill", recipe, *keys) == 2
+    broken = tmp_path / "each/distill/checkpoints/logits/checkpoint-1"
+    assert broken.exists() and not (broken / "DONE").exists(), "its weights are what broke the loss"
 
 
 def test_folder_begun_with_other_data_is_refused(recipe, tmp_path, capsys):
@@ -247,6 +252,26 @@ def test_dev_items_are_new_and_stop_early(recipe, tmp_path):
     seen = set(Lineage.read(folder / "model").calibration_items)
     before = set(Lineage.read(recipe.parent / "run/prune/model").calibration_items)
     assert len(seen - before) == 2 * 12 + 2 * 2
+
+
+@pytest.mark.parametrize("early", [0, 1])
+def test_patience_goes_on_where_it_was(recipe, tmp_path, early):
+    """Killed while it counts, or when it had decided to stop: as many steps, the same bytes."""
+    keys = ["distill.dev_items_per_task=2", "distill.dev_tasks=[doc_type, arithmetic]", "distill.patience=3",
+            "distill.learning_rate=0.5", "distill.steps=12", "distill.checkpoint_steps=1"]  # fmt: skip
+    calm = distilled(recipe, *keys, out=tmp_path / "calm")
+    steps = read_json(calm / "phases.json")[0]["steps"]
+    assert 3 < steps < 12, "it stops early"
+    with stopped_at(steps - early):
+        assert run_stage("distill", recipe, student_of(recipe), *keys, f"out={tmp_path / 'killed'}") == 130
+    folder = distilled(recipe, *keys, out=tmp_path / "killed")
+    check_same(folder, calm)
+    assert read_json(folder / "phases.json") == read_json(calm / "phases.json")
+
+
+def test_half_a_line_of_the_log_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
 def stage_process(recipe, *overrides, **options):

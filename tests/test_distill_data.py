@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from datasets import Dataset
 from tiny import byte_tokenizer
 
+from distill.data import Data
 from distill.disjoint import check_items, check_rows, taken, training_items
 from distill.examples import Example, item_examples, row_examples
 from distill.own_data import read_rows
@@ -181,12 +183,15 @@ def test_chats_need_a_template_that_takes_them(tmp_path):
 
 
 def test_dataset_folder_is_read_as_the_lines_are(tmp_path):
-    rows = [{"messages": CHAT, "text": None, "id": 1}, {"messages": None, "text": "plain", "id": 2}]
+    rows = [{"messages": CHAT, "text": None}, {"messages": None, "text": "plain"}]
+    rows = [row | {"id": i, "made": datetime(2026, 1, 1 + i)} for i, row in enumerate(rows)]
     (tmp_path / "set").mkdir()
     Dataset.from_list(rows).to_parquet(tmp_path / "set" / "train.parquet")
     read = read_rows(str(tmp_path / "set"))
     made = row_examples(read, chat_tokenizer(), max_tokens=512, name="set")
-    assert made == examples(tmp_path, *rows, tokenizer=chat_tokenizer())
+    wanted = [{"messages": CHAT}, {"text": "plain"}]
+    assert made == examples(tmp_path, *wanted, tokenizer=chat_tokenizer())
+    assert len(Data([], {"set": read}).sha256) == 64, "other columns are no part of it, JSON or not"
     assert read_rows(str(tmp_path / "set"), split="train[1:]")[0].data["text"] == "plain"
 
 

@@ -68,6 +68,10 @@ def test_what_is_written_ends_with_its_end():
     tokenizer = byte_tokenizer()
     text = tokenizer(f" 4.{STOP} more")["input_ids"]
     stop = len(tokenizer(f" 4.{STOP}")["input_ids"])
-    assert until_end(text, {257}, tokenizer) == text[:stop]
-    assert until_end([5, 6, 257, 257, 7], {257}, tokenizer) == [5, 6, 257]
-    assert until_end([5, 6, 7], {257}, tokenizer) == [5, 6, 7]
+    assert until_end(text, {257}, tokenizer, []) == text[:stop]
+    assert until_end([5, 6, 257, 257, 7], {257}, tokenizer, [1]) == [5, 6, 257]
+    assert until_end([5, 6, 7], {257}, tokenizer, [1]) == [5, 6, 7]
+    asked = tokenizer(f"One.{STOP} Two?\n")["input_ids"]
+    assert until_end(text, {257}, tokenizer, asked) == text[:stop], "what the prompt holds does not count"
+    follows = tokenizer(f"{STOP[1:]} more")["input_ids"]
+    assert until_end(follows, {257}, tokenizer, asked) == follows[: len(STOP) - 1], "it begins in the prompt"

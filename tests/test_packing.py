@@ -57,7 +57,7 @@ def test_packed_loss_is_the_sum_of_each_alone(model_type, attention):
     model.set_attn_implementation(attention)
     rows = Rows(mixture(), max_tokens=64, num_rows=6, packed=True)
     batch = packed_batch([rows[i] for i in range(6)], pad=0)
-    assert max(len(rows[i]) for i in range(6)) > 2 and can_pack(model)
+    assert max(len(rows[i]) for i in range(6)) > 2 and can_pack(model, torch.float32)
     (packed, tokens), (want, num) = nats(model, batch), alone(model, [rows[i] for i in range(6)])
     assert tokens == num and packed == pytest.approx(want, rel=1e-6)
 
@@ -65,11 +65,31 @@ def test_packed_loss_is_the_sum_of_each_alone(model_type, attention):
 @pytest.mark.parametrize("model_type", CANNOT)
 def test_a_model_that_mixes_documents_is_found_out_and_learns_padded(model_type):
     model = tiny_model(model_type)
-    assert not can_pack(model), packing_error(model)
+    assert not can_pack(model, torch.float32), packing_error(model)
     rows = Rows(mixture(), max_tokens=64, num_rows=6, packed=False)
     batch = padded_batch([rows[i] for i in range(6)], pad=0)
     (padded, tokens), (want, num) = nats(model, batch), alone(model, [rows[i] for i in range(6)])
     assert tokens == num and padded == pytest.approx(want, rel=1e-5)
+
+
+def test_kernels_that_tell_documents_apart_in_one_row_alone_are_found_out(monkeypatch):
+    """As FlashAttention 2 does by position ids: in a batch of more rows each attends to all before it."""
+    model = tiny_model(PACKS[0])
+    calls = model.forward
+
+    def forward(input_ids, position_ids=None, **keys):
+        keys |= {"position_ids": position_ids} if len(input_ids) == 1 else {}
+        return calls(input_ids=input_ids, **keys)
+
+    monkeypatch.setattr(model, "forward", forward)
+    assert not can_pack(model, torch.float32)
+
+
+def test_tolerance_is_that_of_what_is_computed_in():
+    """Trained weights are float32, and under autocast bfloat16 is what rounds."""
+    model = tiny_model(PACKS[0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert can_pack(model, torch.bfloat16)
 
 
 def test_a_mask_of_ones_and_a_cache_break_packing():

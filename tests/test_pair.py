@@ -1,15 +1,17 @@
 """Student and teacher in one forward: equal models cost nothing, and sharing work changes nothing."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import byte_tokenizer, tiny_llama, write_tiny
 
 from distill.job import Job, make_pair
 from distill.losses import Objective
-from distill.memory import CHUNKS, empty_model, estimate
+from distill.memory import CHUNKS, choose_mode, empty_model, estimate
 from distill.packing import IGNORED
 from distill.pair import Pair
-from distill.students import num_shareable, stock_model, without_adapters
+from distill.students import num_shareable, stock_model, trainable, without_adapters
 from fastpath.blocks import find_blocks, keep_blocks
 from fastpath.config_distill import MODES, DistillConfig
 from fastpath.errors import ConfigError
@@ -172,7 +174,9 @@ def test_what_a_mode_trains_and_the_estimate_of_it(folders, mode):
     models = [empty_model(folder, dtype=torch.float32, trust=False) for folder in folders]
     told = estimate(mode, CONFIG, *models, KEEP, device=torch.device("cpu"))
     assert told.weights == sum(p.numel() * p.element_size() for p in pair.parameters())
-    assert told.training == 12 * sum(p.numel() for p in pair.parameters() if p.requires_grad)
+    head = stock_model(pair.student).lm_head.weight
+    summed = 2 * 4 * head.numel() if head.requires_grad else 0
+    assert told.training == summed + 12 * sum(p.numel() for p in pair.parameters() if p.requires_grad)
     logits = 4 * IDS.numel() * 260
     assert 0.7 < (told.activations - CHUNKS * logits) / kept_bytes(pair) < 2
 
@@ -220,12 +224,32 @@ def test_tied_head_is_frozen_with_the_embeddings_and_a_free_one_is_trained(folde
         assert len(find_blocks(student)[1]) == len(KEEP)
 
 
+def test_a_mode_that_does_not_fit_is_told_one_that_does(folders, monkeypatch):
+    models = [empty_model(folder, dtype=torch.float32, trust=False) for folder in folders]
+    cpu = torch.device("cpu")
+    needs = {mode: estimate(mode, CONFIG, *models, KEEP, device=cpu).total for mode in MODES}
+    least = min(needs, key=needs.__getitem__)
+    monkeypatch.setattr("distill.memory.free_bytes", lambda device: needs[least])
+    how = {"one_set": True, "dtype": torch.float32, "device": cpu, "trust": False}
+    assert choose_mode(CONFIG, *folders, KEEP, **how) == least, "auto"
+    config = CONFIG.model_copy(update={"mode": max(needs, key=needs.__getitem__)})
+    with pytest.raises(ConfigError, match=f"{config.mode} would take more than .*; {least} fits"):
+        choose_mode(config, *folders, KEEP, **how)
+    monkeypatch.setattr("distill.memory.free_bytes", lambda device: 1)
+    for loss, told in (("forward_kl", True), ("jsd", False)):
+        with pytest.raises(ConfigError, match="none fits") as caught:
+            choose_mode(config.model_copy(update={"loss": loss}), *folders, KEEP, **how)
+        assert ("teacher=top-k" in str(caught.value)) is told, "only where it would be taken"
+
+
 def test_under_fsdp_a_process_holds_its_share_and_one_whole_block(folders, monkeypatch):
     models = [empty_model(folder, dtype=torch.float32, trust=False) for folder in folders]
     how = {"keep": KEEP, "device": torch.device("cpu")}
     alone = estimate("full", CONFIG, *models, **how)
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert estimate("full", CONFIG, *models, **how) == alone, "DDP holds all of it"
+    ddp = estimate("full", CONFIG, *models, **how)
+    sizes = 4 * sum(p.numel() for p in trainable(models[1], "full", CONFIG, start=2))
+    assert ddp == replace(alone, training=alone.training + sizes), "DDP holds all of it, and its buckets"
     monkeypatch.setattr("distill.memory.is_sharded", lambda: True)
     shared = estimate("full", CONFIG, *models, **how)
     block = sum(p.numel() * p.element_size() for p in models[0].model.layers[0].parameters())

@@ -8,6 +8,7 @@ from tiny import run_stage, write_tiny
 
 from distill.phases import Trained, best, phases
 from distill.plot import CE, KD, LOSSES, training_figure
+from distill.run import worse_words
 from distill.show import show
 from fastpath.config_distill import DistillConfig, OnPolicyConfig
 from fastpath.models import Lineage
@@ -93,6 +94,13 @@ def test_best_goes_on_and_without_dev_items_the_last():
     ]
     assert best(made).phase == "b"
     assert best([Trained("a", "", 1, 1, None), Trained("b", "", 1, 1, None)]).phase == "b"
+
+
+def test_training_that_made_it_no_better_is_said():
+    rows = [{"step": 0, "eval_complex_nats_per_token": 2.0}, {"step": 1, "loss": 1.0}]
+    worse, better, unscored = (Trained("logits", "", 1, 1, nats) for nats in (2.5, 1.5, None))
+    assert "no better on the complex dev items (2.500 nats" in worse_words(rows, worse)
+    assert not any((worse_words(rows, better), worse_words(rows, unscored), worse_words(rows[1:], worse)))
 
 
 def test_phase_without_steps_is_none():

@@ -161,12 +161,12 @@ def test_other_order_packing_and_seed_capture_nothing_again(teacher, monkeypatch
 
 @pytest.mark.parametrize("codec", [TopKCodec(V), ExpectedCodec(1.0)])
 def test_what_is_captured_does_not_depend_on_the_batch(teacher, codec):
-    """Alone, among others, padded: the same to 2e-5 nats, which is float32 in another order."""
+    """Alone, among others, padded: the same to 1e-4 of their spread, which is float32 in another order."""
     made = examples()
     together = predict(teacher, codec, made)
     for example, kept in zip(made, together, strict=True):
         (logits_CV,) = teacher.logits([example])
-        assert codec.difference(kept, logits_CV, teacher.head) <= 2e-5
+        assert codec.difference(kept, logits_CV, teacher.head).max() <= 1e-4
 
 
 def test_killed_capture_goes_on_to_the_same_bits(teacher, monkeypatch, cache):
@@ -215,6 +215,19 @@ def test_altered_weights_are_seen_when_the_teacher_is_asked_again(teacher, codec
         model.model.layers[3].mlp.down_proj.weight *= 1.05
     with pytest.raises(RunError, match=f"{store.folder}: sample .* other weights"):
         check_again(store, Teacher(model, find_head(model), V), made, seed=0)
+
+
+@pytest.mark.parametrize("codec", [TopKCodec(8), ExpectedCodec(1.0)])
+def test_another_model_is_seen_in_bfloat16_too(codec):
+    """Whose rounding allows far more, and hides small changes."""
+    made = examples()
+    model, other = tiny_llama().to(torch.bfloat16), tiny_llama(seed=1).to(torch.bfloat16)
+    store = filled(Teacher(model, find_head(model), V), made, codec)
+    check_again(store, Teacher(model, find_head(model), V), made, seed=0)
+    with torch.no_grad():
+        other.lm_head.weight.copy_(model.lm_head.weight)
+    with pytest.raises(RunError, match="other weights"):
+        check_again(store, Teacher(other, find_head(other), V), made, seed=0)
 
 
 def test_other_weights_or_codec_have_a_store_of_their_own(teacher):
