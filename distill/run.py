@@ -104,8 +104,8 @@ def worse_words(rows: Sequence[Mapping[str, Any]], kept: Trained) -> str:
         return ""
     return (
         "the best checkpoint is no better on the complex dev items "
-        f"({kept.complex_nats_per_token:.3f} nats per token) than what it began with ({began:.3f}); try a lower "
-        "distill.learning_rate, or more data"
+        f"({kept.complex_nats_per_token:.3f} nats per token) than what it began with ({began:.3f}); try a "
+        "lower distill.learning_rate, or more data"
     )
 
 
