@@ -141,6 +141,14 @@ def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
                 f"{model:16}{row['simple_accuracy']:8.3f}   {over:26}{change['verdict'] if change else '':14}"
                 f"{row['step_accuracy']:11.3f}{row['complex_nats_per_token']:15.3f}   {share}"
             )
+        if {"distilled", "fine_tuned"} <= rows.keys():
+            pairs = {fold: {**of, "base": of["fine_tuned"]} for fold, of in folds.items()}
+            over = rows["distilled"]["simple_over_fine_tuned"] = simple_change(pairs, "distilled")["points"]
+            print(
+                "{:16}distilled over fine_tuned, simple: {:+.1f} [{:+.1f}, {:+.1f}] points, 90 %".format(
+                    "", *over
+                )
+            )
         print(f"{'':16}simple items {rows['cut']['simple_over_base']['items']} of "
               f"{rows['cut']['simple_over_base']['templates']} templates; by family, "
               + "/".join(models) + ":")  # fmt: skip
