@@ -155,6 +155,8 @@ def on_policy_bytes(model: PreTrainedModel, config: DistillConfig, *, blocks: in
     if not config.on_policy.steps:
         return 0
     text = model.config.get_text_config(decoder=True)
+    if not getattr(text, "num_attention_heads", None):
+        return 0  # a state-space model keeps a state of one token
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     rows = -(-config.batch_rows // num_processes())
