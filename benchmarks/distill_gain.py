@@ -54,6 +54,7 @@ PLANS = Path(__file__).with_name("distill_gain_plans.json")
 """fold -> number -> dropped blocks: what benchmarks/plans.py found by `ablation`, `evolution`."""
 SIDES = ("distilled", "fine_tuned")
 LEAST = 8
+"""Items of a family: one template has no interval, and GSM8K has half as many."""
 NEAR = {
     "one_hop": ("possession", "location"),
     "date_pick": ("time",),

@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +16,6 @@ from transformers import AutoModelForCausalLM
 
 from distill.losses import LOSSES
 from distill.trainer import Watch
-from distill.training import read_metrics
 from fastpath.config_distill import MODES, DistillConfig
 from fastpath.models import Lineage, weights_sha256
 from fastpath.runs import read_json
@@ -254,26 +251,6 @@ def test_dev_items_are_new_and_stop_early(recipe, tmp_path):
     assert len(seen - before) == 2 * 12 + 2 * 2
 
 
-@pytest.mark.parametrize("early", [0, 1])
-def test_patience_goes_on_where_it_was(recipe, tmp_path, early):
-    """Killed while it counts, or when it had decided to stop: as many steps, the same bytes."""
-    keys = ["distill.dev_items_per_task=2", "distill.dev_tasks=[doc_type, arithmetic]", "distill.patience=3",
-            "distill.learning_rate=0.5", "distill.steps=12", "distill.checkpoint_steps=1"]  # fmt: skip
-    calm = distilled(recipe, *keys, out=tmp_path / "calm")
-    steps = read_json(calm / "phases.json")[0]["steps"]
-    assert 3 < steps < 12, "it stops early"
-    with stopped_at(steps - early):
-        assert run_stage("distill", recipe, student_of(recipe), *keys, f"out={tmp_path / 'killed'}") == 130
-    folder = distilled(recipe, *keys, out=tmp_path / "killed")
-    check_same(folder, calm)
-    assert read_json(folder / "phases.json") == read_json(calm / "phases.json")
-
-
-def test_half_a_line_of_the_log_is_left_out(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
-
-
 def stage_process(recipe, *overrides, **options):
     same_sums = {"MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "distill", "--config", str(recipe), *map(str, overrides)]
@@ -281,29 +258,6 @@ def stage_process(recipe, *overrides, **options):
         command, cwd=ROOT, env=os.environ | same_sums | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True, **options,
     )  # fmt: skip
-
-
-@pytest.mark.parametrize("mode", ["full", pytest.param("shared-lora", marks=pytest.mark.slow)])
-def test_killed_it_ends_with_the_same_bytes(recipe, tmp_path, mode):
-    common = [student_of(recipe), f"distill.mode={mode}", "distill.steps=30"]
-    assert stage_process(recipe, *common, f"out={tmp_path / 'calm'}").wait() == 0
-    folder = tmp_path / "killed" / "distill"
-    process = stage_process(recipe, *common, f"out={folder.parent}", start_new_session=True)
-    while process.poll() is None and not (folder / "checkpoints/logits/checkpoint-6/DONE").exists():
-        time.sleep(0.001)
-    os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, process.stderr.read()
-    assert stage_process(recipe, *common, f"out={folder.parent}").wait() == 0
-    check_same(folder, tmp_path / "calm" / "distill")
-
-    # As if killed when the last checkpoint had been begun.
-    (folder / "DONE").unlink()
-    (folder / "phases.json").unlink()
-    shutil.rmtree(folder / "model")
-    (folder / "checkpoints/logits/checkpoint-30/DONE").unlink()
-    (folder / "checkpoints/logits/checkpoint-30/optimizer.pt").write_bytes(b"half")
-    assert stage_process(recipe, *common, f"out={folder.parent}").wait() == 0
-    check_same(folder, tmp_path / "calm" / "distill")
 
 
 def check_same(folder, calm):

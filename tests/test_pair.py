@@ -5,15 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny import byte_tokenizer, tiny_llama, write_tiny
+from transformers import AutoModelForCausalLM
 
 from distill.job import Job, make_pair
 from distill.losses import Objective
-from distill.memory import CHUNKS, choose_mode, empty_model, estimate
+from distill.memory import CHUNKS, choose_mode, empty_model, estimate, on_policy_bytes
 from distill.packing import IGNORED
 from distill.pair import Pair
 from distill.students import num_shareable, stock_model, trainable, without_adapters
 from fastpath.blocks import find_blocks, keep_blocks
-from fastpath.config_distill import MODES, DistillConfig
+from fastpath.config_distill import MODES, DistillConfig, OnPolicyConfig
 from fastpath.errors import ConfigError
 
 KEEP, DEPTH = (0, 1, 4, 5), 6
@@ -222,6 +223,16 @@ def test_tied_head_is_frozen_with_the_embeddings_and_a_free_one_is_trained(folde
         assert student.lm_head.weight.requires_grad
         assert not student.model.embed_tokens.weight.requires_grad
         assert len(find_blocks(student)[1]) == len(KEEP)
+
+
+def test_estimate_of_what_a_student_keeps_while_it_writes(folders):
+    config = CONFIG.model_copy(update={"on_policy": OnPolicyConfig(steps=1), "batch_rows": 4})
+    model = AutoModelForCausalLM.from_pretrained(folders[1])
+    cache = model(torch.zeros(4, 24, dtype=torch.long), use_cache=True).past_key_values
+    held = [tensor for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    told = on_policy_bytes(model, config, blocks=len(KEEP))
+    assert told == sum(tensor.numel() * tensor.element_size() for tensor in held)
+    assert on_policy_bytes(model, CONFIG, blocks=len(KEEP)) == 0, "without that phase"
 
 
 def test_a_mode_that_does_not_fit_is_told_one_that_does(folders, monkeypatch):
