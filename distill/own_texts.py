@@ -19,7 +19,7 @@ from distill.self_data import Sampler, sampled, unfinished
 from fastpath.errors import UserError
 from fastpath.items.item import digest
 from fastpath.progress import progress
-from fastpath.runs import read_json, write_json
+from fastpath.runs import locked, read_json, write_json
 from fastpath.sources import cache_folder
 
 log = logging.getLogger("fastpath")
@@ -74,16 +74,18 @@ def own_texts(
     folder = cache_folder() / NAME / digest(weights, settings, about, "2" if asked else "1", length=16)
     jobs = {f"{folder.name}/{seed}/{number}": frames[number % len(frames)] for number in range(num)}
     paths = {stream: folder / f"{digest(stream, length=32)}.json" for stream in jobs}
-    missing = {stream for stream in jobs if not paths[stream].exists()}
     what = "questions" if asked else "texts"
-    with progress(f"the original writes {what} of its own", len(missing)) as advance:
-        for streams in unfinished(list(jobs), missing, at_once):
-            batch = {stream: jobs[stream] for stream in streams}
-            for stream, row in zip(batch, _write(load(), tokenizer, batch, sampler), strict=True):
-                folder.mkdir(parents=True, exist_ok=True)
-                if stream in missing:
-                    write_json(paths[stream], row)
-            advance(len(missing.intersection(batch)))
+    if not all(path.exists() for path in paths.values()):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".lock", wait=True):  # two runs at once write them once
+            missing = {stream for stream in jobs if not paths[stream].exists()}
+            with progress(f"the original writes {what} of its own", len(missing)) as advance:
+                for streams in unfinished(list(jobs), missing, at_once):
+                    batch = {stream: jobs[stream] for stream in streams}
+                    for stream, row in zip(batch, _write(load(), tokenizer, batch, sampler), strict=True):
+                        if stream in missing:
+                            write_json(paths[stream], row)
+                    advance(len(missing.intersection(batch)))
     written = {row["text"]: row for row in (read_json(path) for path in paths.values()) if row["text"]}
     log.info("the original's own %s: %d, of which %d are empty or twice", what, num, num - len(written))
     return [Row(name, "own", row) for row in written.values()]

@@ -1,5 +1,7 @@
 """Texts that the original writes by itself: framed by its template, all their own words learnt, kept."""
 
+from concurrent.futures import ThreadPoolExecutor, wait
+
 import pytest
 import torch
 from tiny import byte_tokenizer, tiny_llama
@@ -76,6 +78,20 @@ def test_texts_are_written_once_and_do_not_depend_on_the_batch():
     assert not {r.data["text"] for r in written(model, tokenizer(), seed=1)} & {
         r.data["text"] for r in together
     }
+
+
+def test_two_runs_at_once_write_them_once():
+    model, made = tiny_llama(), tokenizer()
+    with ThreadPoolExecutor() as pool:
+        later = []
+
+        def load():
+            if not later:
+                later.append(pool.submit(own_texts, never, made, **HOW))
+                wait(later, timeout=0.3)  # it would load the model, did it not wait for us
+            return model
+
+        assert own_texts(load, made, **HOW) == later[0].result()
 
 
 def test_a_tokenizer_that_cannot_begin_is_one_clear_line():
