@@ -37,7 +37,7 @@ LOOKING_UP = (
 
 
 def arms(fold: str) -> dict[str, tuple[str, ...]]:
-    """Name -> what it changes in the recipe."""
+    """Name -> what it changes in the recipe. So short a run does not read 50 items of a task twice."""
     rest = [kind for kind in practised(fold) if kind not in LOOKING_UP]
     return {
         SHIPPED: (),
@@ -47,7 +47,7 @@ def arms(fold: str) -> dict[str, tuple[str, ...]]:
         "no own texts": ("distill.own_texts=0",),
         "items alone": ("distill.practice=0", "distill.own_questions=0", "distill.own_texts=0"),
         "general text x 4": ("distill.own_texts_weight=2", "distill.own_questions_weight=8"),
-        "own answers to worked items": ("distill.own_answers=2",),
+        "own answers to worked items": ("distill.own_answers=2", "distill.items_per_task=50"),
         "original's predictions alone": ("distill.kd_weight=1",),
         "data's tokens alone": ("distill.kd_weight=0", "distill.local_steps=0"),
         "temperature 1": ("distill.temperature=1",),

@@ -176,6 +176,11 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
         )
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
     found["templates"] = {name: [item.template for item in items] for name, (_, items) in families.items()}
+    found["labels"] = {
+        name: [item.answer for item in items]
+        for name, (suite, items) in families.items()
+        if suite == "simple" and len({item.choices for item in items}) == 1
+    }
     found["trained"] = {
         side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides
     }

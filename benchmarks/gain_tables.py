@@ -102,6 +102,13 @@ def _change(groups: Any) -> dict[str, Any]:
     return {"points": points, "verdict": verdict, "items": items, "templates": clusters}
 
 
+def by_label(outcomes: Mapping[str, Any], labels: list[str]) -> dict[str, float]:
+    """label -> share right of the items whose answer it is: which labels a model prefers to others."""
+    right = np.array(outcomes["correct"])
+    of = np.array(labels)
+    return {label: float(right[of == label].mean()) for label in sorted(set(labels))}
+
+
 def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
     """Accuracy of both suites, and nats per token of the complex one: means over families."""
     simple, hard = (joined(folds, model, suite) for suite in ("simple", "complex"))
@@ -159,6 +166,14 @@ def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             for family, change in rows[side]["families_over_base"].items():
                 over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*change["points"])
                 print(f"{'':18}{family:20}{over:24}{change['verdict']}")
+        for fold, of in folds.items():
+            for family, labels in of.get("labels", {}).items():
+                shares = {model: by_label(of[model][family], labels) for model in models}
+                for model in models:
+                    rows[model].setdefault("labels", {})[f"{fold} {family}"] = shares[model]
+                print(f"{'':16}{fold} {family}, right by label, {'/'.join(models)}:")
+                for label in sorted(set(labels)):
+                    print(f"{'':18}{label:22}" + " ".join(f"{shares[m][label]:.3f}" for m in models))
     first = next(iter(facts["drops"].values()))
     told = {}
     if "distilled" in first:

@@ -39,6 +39,17 @@ def test_share_of_the_lost_nats_that_came_back(distilled, share):
     assert report({6: folds})["complex_nats_recovered"] == pytest.approx(share, abs=1e-3)
 
 
+def test_a_family_of_labels_is_told_label_by_label(capsys):
+    models = fold(distilled=1.0)
+    models["distilled"]["piqa"]["correct"] = [1.0, 0.0] * 20
+    models["labels"] = {"piqa": ["shipping", "law"] * 20}
+    facts = report({6: {"a": models}})["drops"]["6"]["distilled"]["labels"]
+    assert facts == {"a piqa": {"law": 0.0, "shipping": 1.0}}
+    told = capsys.readouterr().out.split("right by label, base/cut/distilled/fine_tuned:\n")[1].split("\n")
+    assert [line.split()[0] for line in told[:2]] == ["law", "shipping"]
+    assert [line.split()[3] for line in told[:2]] == ["0.000", "1.000"]
+
+
 def test_an_item_that_both_folds_are_asked_counts_once():
     one, two = {"a": fold(distilled=1.0)}, {"a": fold(distilled=1.0), "b": fold(distilled=1.0)}
     assert simple_change(one, "distilled") == simple_change(two, "distilled")
