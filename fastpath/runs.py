@@ -6,6 +6,7 @@ under a temporary name, flushed to disk and renamed, so a file that exists is wh
 
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -17,6 +18,8 @@ from fastpath.config import Recipe
 from fastpath.env import describe_environment
 from fastpath.errors import RunError
 from fastpath.recipe_file import build_recipe, differing_keys, parse_yaml
+
+log = logging.getLogger("fastpath")
 
 EXPORTING = ("prune", "distill")
 """Stages that leave a model in OUT/STAGE/model, and its plan in OUT/STAGE/plan.json."""
@@ -49,11 +52,14 @@ def locked(path: Path, *, wait: bool = False) -> Iterator[None]:
     with path.open("w") as lock:
         try:
             # The kernel lets go of it when the process dies.
-            fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(
-                f"{path.parent}: another process is working there; wait for it or choose another out="
-            ) from None
+            if not wait:
+                raise RunError(
+                    f"{path.parent}: another process is working there; wait for it or choose another out="
+                ) from None
+            log.info("%s: another process is working there; we wait for it", path.parent)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

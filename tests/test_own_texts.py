@@ -1,5 +1,6 @@
 """Texts that the original writes by itself: framed by its template, all their own words learnt, kept."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
@@ -80,7 +81,8 @@ def test_texts_are_written_once_and_do_not_depend_on_the_batch():
     }
 
 
-def test_two_runs_at_once_write_them_once():
+def test_two_runs_at_once_write_them_once(caplog):
+    caplog.set_level(logging.INFO, logger="fastpath")
     model, made = tiny_llama(), tokenizer()
     with ThreadPoolExecutor() as pool:
         later = []
@@ -92,6 +94,7 @@ def test_two_runs_at_once_write_them_once():
             return model
 
         assert own_texts(load, made, **HOW) == later[0].result()
+    assert "another process is working there; we wait" in caplog.text
 
 
 def test_a_tokenizer_that_cannot_begin_is_one_clear_line():
