@@ -103,7 +103,7 @@ def _change(groups: Any) -> dict[str, Any]:
 
 
 def by_label(outcomes: Mapping[str, Any], labels: list[str]) -> dict[str, float]:
-    """label -> share right of the items whose answer it is: which labels a model prefers to others."""
+    """label -> share right of the items whose answer it is."""
     right = np.array(outcomes["correct"])
     of = np.array(labels)
     return {label: float(right[of == label].mean()) for label in sorted(set(labels))}

@@ -1,7 +1,8 @@
 """Texts that the original writes by itself: framed by its template, all their own words learnt, kept."""
 
 import logging
-from concurrent.futures import ThreadPoolExecutor, wait
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -90,7 +91,9 @@ def test_two_runs_at_once_write_them_once(caplog):
         def load():
             if not later:
                 later.append(pool.submit(own_texts, never, made, **HOW))
-                wait(later, timeout=0.3)  # it would load the model, did it not wait for us
+                until = time.monotonic() + 60  # it would load the model, did it not wait for us
+                while "we wait" not in caplog.text and not later[0].done() and time.monotonic() < until:
+                    time.sleep(0.01)
             return model
 
         assert own_texts(load, made, **HOW) == later[0].result()
