@@ -1,10 +1,11 @@
 """What the parts of distilling are worth: `python benchmarks/distill_ablation.py --suites FOLDER` (hours).
 
-benchmarks/distill_gain.py with one thing changed at a time (arms()), shorter: the same cut, and the items of
-its --dev, which its table does not report. One short run of each arm, so a difference between two arms holds
-the luck of one run beside what its interval says: it tells large effects. The arm of another cut recovers of
-what that cut lost. Every answer is kept in --out: the same command goes on there after a kill, with other
-settings it says so; checkpoints are deleted after the answers. The last line is JSON.
+benchmarks/distill_gain.py with one thing changed at a time (arms() tells where it is two), shorter: the same
+cut, and the items of its --dev, which its table does not report. One short run of each arm, so a difference
+between two arms holds the luck of one run beside what its interval says: it tells large effects. The arm of
+another cut recovers of what that cut lost. Every answer is kept in --out: the same command goes on there
+after a kill, with other settings it says so; checkpoints are deleted after the answers. The last line is
+JSON.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
 
 import prune.run
-from benchmarks.distill_gain import MODEL, answers_of, asked, begin, heal, practised, recipe_of
+from benchmarks.distill_gain import MODEL, about, answers_of, asked, begin, heal, practised, recipe_of
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import Families, simple_change, summary
 from fastpath.cli import guarded
@@ -83,7 +84,7 @@ def measure(options: argparse.Namespace, arm: str) -> dict[str, Any]:
         "base": step(options.out, f"base-{kept}", lambda: answers_of(locate(MODEL).folder, families)),
         "cut": step(recipe.out, f"cut-{kept}", lambda: answers_of(cut, families)),
         "distilled": step(recipe.out, f"{name}-{kept}", lambda: answers_of(healed, families)),
-        "templates": {family: [item.template for item in items] for family, (_, items) in families.items()},
+        **about(families),
     }
     shutil.rmtree(healed.parent / "checkpoints", ignore_errors=True)
     print(f"{arm}: answered", flush=True)
@@ -104,6 +105,8 @@ def table(found: dict[str, dict[str, Families]]) -> dict[str, Any]:
         "\n| arm | simple | points over base (90 %) | over shipped (90 %) | steps right | recovered (95 %) |"
     )
     print("| --- " * 6 + "|")
+    first = summary({"dev": next(iter(found.values()))}, "base")
+    print("| base | {simple_accuracy:.3f} | | | {step_accuracy:.3f} | |".format(**first))
     for arm, facts in rows.items():
         change = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*facts["simple_over_base"]["points"])
         over = facts.get("simple_over_shipped")
@@ -111,9 +114,7 @@ def table(found: dict[str, dict[str, Families]]) -> dict[str, Any]:
         back = "{:.2f} [{:.2f}, {:.2f}]".format(*facts["complex_nats_recovered"])
         simple, steps = (f"{facts[key]:.3f}" for key in ("simple_accuracy", "step_accuracy"))
         print(f"| {arm} | {simple} | {change} | {beside} | {steps} | {back} |")
-    first = next(iter(found.values()))
-    families = {"base": summary({"dev": first}, "base")["families"]}
-    families |= {arm: facts["families"] for arm, facts in rows.items()}
+    families = {"base": first["families"]} | {arm: facts["families"] for arm, facts in rows.items()}
     names = list(families["base"])
     print("\n| arm | " + " | ".join(name.removeprefix("dev ") for name in names) + " |")
     print("| --- " * (len(names) + 1) + "|")

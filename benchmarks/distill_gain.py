@@ -44,7 +44,7 @@ from fastpath.items.item import Item, digest
 from fastpath.models import load_model, load_tokenizer
 from fastpath.plan import Plan, read_plan
 from fastpath.recipe_file import load_recipe
-from fastpath.runs import read_json, step, write_json
+from fastpath.runs import locked, read_json, step, write_json
 from fastpath.sources import locate
 
 MODEL = "embedded:smollm2-135m-instruct"
@@ -77,7 +77,8 @@ def recipe_of(options: argparse.Namespace, drop: int, fold: str) -> Recipe:
         file = options.out / f"plan-{fold}-{drop}.json"
         keep = tuple(block for block in range(DEPTH) if block not in plans[str(drop)])
         plan = Plan(depth=DEPTH, keep=keep, criterion="ablation", chooser="evolution", cost=None, unit="")
-        write_json(file, plan.model_dump(mode="json"))
+        with locked(options.out / ".lock", wait=True):  # arms and folds in processes of their own
+            write_json(file, plan.model_dump(mode="json"))
         cut = ["prune.drop=null", f"prune.plan={file}"]
     return load_recipe(
         RECIPE,
@@ -97,6 +98,8 @@ def begin(options: argparse.Namespace) -> None:
     for size in ("items", "simple_items"):
         if getattr(options, size) < LEAST:
             raise UserError(f"--{size.replace('_', '-')}: at least {LEAST}, for an interval by template")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("fastpath").setLevel(logging.INFO)  # how many own answers were right, among others
     for name in ("lm_eval", "transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for change in options.changes:
@@ -159,6 +162,18 @@ def answers_of(folder: Path, families: dict[str, tuple[str, list[Item]]]) -> dic
     }
 
 
+def about(families: dict[str, tuple[str, list[Item]]]) -> dict[str, Any]:
+    """templates: family -> each item's; labels: simple family of the same choices throughout -> answers."""
+    return {
+        "templates": {name: [item.template for item in items] for name, (_, items) in families.items()},
+        "labels": {
+            name: [item.answer for item in items]
+            for name, (suite, items) in families.items()
+            if suite == "simple" and len({item.choices for item in items}) == 1
+        },
+    }
+
+
 def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]:
     """model -> family -> answers, of the base, the cut and both healed ones."""
     recipe, families = recipe_of(options, drop, fold), asked(fold, options)
@@ -175,12 +190,7 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
             kept, f"answers-{key}-{options.simple_items}-{options.items}-{asked_for}.json", answer
         )
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
-    found["templates"] = {name: [item.template for item in items] for name, (_, items) in families.items()}
-    found["labels"] = {
-        name: [item.answer for item in items]
-        for name, (suite, items) in families.items()
-        if suite == "simple" and len({item.choices for item in items}) == 1
-    }
+    found |= about(families)
     found["trained"] = {
         side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides
     }

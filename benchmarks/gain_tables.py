@@ -121,6 +121,11 @@ def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
         "step_accuracy": float(np.mean([t[0].mean() for t in hard.values()])),
         "complex_nats_per_token": float(np.mean([t[1].sum() / t[2].sum() for t in hard.values()])),
         "families": {name: round(float(t[0].mean()), 4) for name, t in (simple | hard).items()},
+        "labels": {
+            f"{fold} {family}": by_label(models[model][family], labels)
+            for fold, models in folds.items()
+            for family, labels in models["labels"].items()
+        },
     }
     if model != "base":
         facts["simple_over_base"] = simple_change(folds, model)
@@ -129,6 +134,14 @@ def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
         facts["complex_nats_recovered"] = recovered(folds, model)
         facts["trained"] = {fold: models["trained"][model] for fold, models in folds.items()}
     return facts
+
+
+def _tell_labels(rows: Mapping[str, Any]) -> None:
+    print(f"{'':16}right by label, {'/'.join(rows)}:")
+    for family, labels in rows["base"]["labels"].items():
+        for label in labels:
+            told = " ".join(f"{row['labels'][family][label]:.3f}" for row in rows.values())
+            print(f"{'':18}{family + ': ' + label:35}{told}")
 
 
 def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -166,14 +179,7 @@ def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             for family, change in rows[side]["families_over_base"].items():
                 over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*change["points"])
                 print(f"{'':18}{family:20}{over:24}{change['verdict']}")
-        for fold, of in folds.items():
-            for family, labels in of.get("labels", {}).items():
-                shares = {model: by_label(of[model][family], labels) for model in models}
-                for model in models:
-                    rows[model].setdefault("labels", {})[f"{fold} {family}"] = shares[model]
-                print(f"{'':16}{fold} {family}, right by label, {'/'.join(models)}:")
-                for label in sorted(set(labels)):
-                    print(f"{'':18}{label:22}" + " ".join(f"{shares[m][label]:.3f}" for m in models))
+        _tell_labels(rows)
     first = next(iter(facts["drops"].values()))
     told = {}
     if "distilled" in first:

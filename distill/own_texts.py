@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from distill.own_data import Row
@@ -78,17 +79,32 @@ def own_texts(
     if not all(path.exists() for path in paths.values()):
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock", wait=True):  # two runs at once write them once
-            missing = {stream for stream in jobs if not paths[stream].exists()}
-            with progress(f"the original writes {what} of its own", len(missing)) as advance:
-                for streams in unfinished(list(jobs), missing, at_once):
-                    batch = {stream: jobs[stream] for stream in streams}
-                    for stream, row in zip(batch, _write(load(), tokenizer, batch, sampler), strict=True):
-                        if stream in missing:
-                            write_json(paths[stream], row)
-                    advance(len(missing.intersection(batch)))
+            _write_missing(
+                lambda batch: _write(load(), tokenizer, batch, sampler),
+                jobs, paths, at_once, title=f"the original writes {what} of its own",
+            )  # fmt: skip
     written = {row["text"]: row for row in (read_json(path) for path in paths.values()) if row["text"]}
     log.info("the original's own %s: %d, of which %d are empty or twice", what, num, num - len(written))
     return [Row(name, "own", row) for row in written.values()]
+
+
+def _write_missing(
+    write: Callable[[Mapping[str, Frame]], list[dict[str, Any]]],
+    jobs: Mapping[str, Frame],
+    paths: Mapping[str, Path],
+    at_once: int,
+    *,
+    title: str,
+) -> None:
+    """Write the files that are not there, in the batches that all of them would be written in."""
+    missing = {stream for stream in jobs if not paths[stream].exists()}
+    with progress(title, len(missing)) as advance:
+        for streams in unfinished(list(jobs), missing, at_once):
+            batch = {stream: jobs[stream] for stream in streams}
+            rows = dict(zip(batch, write(batch), strict=True))
+            for stream in missing.intersection(batch):
+                write_json(paths[stream], rows[stream])
+            advance(len(missing.intersection(batch)))
 
 
 def questions(tokenizer: Any) -> list[Frame]:
