@@ -177,7 +177,7 @@ class Watch(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take up what the checkpoint knows; what was logged after it is done again. Score the cut model."""
-        self._advance(state.global_step)
+        self._advance(state.global_step, kept=True)
         if not state.best_model_checkpoint or not Path(state.best_model_checkpoint).is_dir():
             state.best_model_checkpoint = state.best_metric = None  # a score of no checkpoint beats none
         if state.log_history:

@@ -143,7 +143,7 @@ def evaluate_models(
         for suite, name, task in todo:
             paths = {label: f"outcomes/{label}/{name}.json" for label in labels}
             missing = [label for label in labels if not (out / paths[label]).exists()]
-            advance(num_requests(task, config) * (len(labels) - len(missing)))
+            advance(num_requests(task, config) * (len(labels) - len(missing)), kept=True)
             if missing:
                 panel = panel or Panel(zoo, config, team=team)
                 team.tell((suite, name, missing))

@@ -17,7 +17,8 @@ SECONDS_BETWEEN_LINES = 15.0
 def progress(what: str, total: float) -> Iterator[Callable[..., None]]:
     """Inside the block, advance(amount) moves the bar; without a terminal, a line every 15 seconds.
 
-    advance(amount, note) also says `note` beside it, until another one is given.
+    advance(amount, note) also says `note` beside it, until another one is given. With kept=True
+    the amount is what an earlier run has left: the time left is reckoned without it.
     """
     if sys.stderr.isatty():
         columns = (
@@ -32,20 +33,21 @@ def progress(what: str, total: float) -> Iterator[Callable[..., None]]:
         with Progress(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task(what, total=total, note="")
 
-            def move(amount: float, note: str | None = None) -> None:
+            def move(amount: float, note: str | None = None, *, kept: bool = False) -> None:
                 bar.update(task, advance=amount)
                 if note is not None:
                     bar.update(task, note=note)
 
             yield move
         return
-    done, said, start, last = 0.0, "", time.monotonic(), time.monotonic()
+    done, before, said, start, last = 0.0, 0.0, "", time.monotonic(), time.monotonic()
 
-    def advance(amount: float, note: str | None = None) -> None:
-        nonlocal done, said, last
-        done, said, now = done + amount, said if note is None else f", {note}", time.monotonic()
-        if now - last >= SECONDS_BETWEEN_LINES and 0 < done < total:
-            last, left = now, (now - start) * (total - done) / done
+    def advance(amount: float, note: str | None = None, *, kept: bool = False) -> None:
+        nonlocal done, before, said, last
+        done, before = done + amount, before + amount * kept
+        said, now = said if note is None else f", {note}", time.monotonic()
+        if now - last >= SECONDS_BETWEEN_LINES and before < done < total:
+            last, left = now, (now - start) * (total - done) / (done - before)
             log.info("%s: %.0f %%, about %s left%s", what, 100 * done / total, _minutes(left), said)
 
     log.info("%s ...", what)

@@ -75,7 +75,7 @@ def fit_replacements(model: Any, batches: Sequence[Batch], half: np.ndarray, fol
         done, sums = int(kept.pop("done")), kept
     saved = time.monotonic()
     with progress("fitting linear replacements", len(batches)) as advance:
-        advance(done)
+        advance(done, kept=True)
         for number, batch in enumerate(batches[done:], start=done + 1):
             _accumulate(sums, model, batch.to(model.device), half)
             if number == len(batches) or time.monotonic() - saved > SECONDS_BETWEEN_SAVES:

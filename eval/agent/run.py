@@ -121,7 +121,7 @@ def record(
         for (split, domain), tasks in parts.items():
             paths = {label: f"agent/{label}/{split}-{domain}.json" for label in zoo.sources}
             missing = [label for label in paths if not (out / paths[label]).exists()]
-            advance(num_requests(tasks, agent) * (len(paths) - len(missing)))
+            advance(num_requests(tasks, agent) * (len(paths) - len(missing)), kept=True)
             here = bool(missing and tasks and not agent.endpoint)
             lms = panel().lms(output, missing, advance) if here else {}
             for label, path in paths.items():
