@@ -19,7 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
 
 import prune.run
-from benchmarks.distill_gain import MODEL, about, answers_of, asked, begin, heal, practised, recipe_of
+from benchmarks.distill_gain import MODEL, answers_of, asked, begin, heal, practised, recipe_of, templates
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import Families, simple_change, summary
 from fastpath.cli import guarded
@@ -84,7 +84,7 @@ def measure(options: argparse.Namespace, arm: str) -> dict[str, Any]:
         "base": step(options.out, f"base-{kept}", lambda: answers_of(locate(MODEL).folder, families)),
         "cut": step(recipe.out, f"cut-{kept}", lambda: answers_of(cut, families)),
         "distilled": step(recipe.out, f"{name}-{kept}", lambda: answers_of(healed, families)),
-        **about(families),
+        "templates": templates(families),
     }
     shutil.rmtree(healed.parent / "checkpoints", ignore_errors=True)
     print(f"{arm}: answered", flush=True)

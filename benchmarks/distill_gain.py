@@ -35,6 +35,7 @@ import prune.run
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import report
 from benchmarks.held_out import OUTSIDE_COMPLEX, OUTSIDE_SIMPLE, answer_all, outside_items, own_items
+from benchmarks.label_bias import label_scores, label_tables, labelled
 from fastpath.cli import guarded
 from fastpath.config import Recipe
 from fastpath.config_distill import KINDS
@@ -162,35 +163,32 @@ def answers_of(folder: Path, families: dict[str, tuple[str, list[Item]]]) -> dic
     }
 
 
-def about(families: dict[str, tuple[str, list[Item]]]) -> dict[str, Any]:
-    """templates: family -> each item's; labels: simple family of the same choices throughout -> answers."""
-    return {
-        "templates": {name: [item.template for item in items] for name, (_, items) in families.items()},
-        "labels": {
-            name: [item.answer for item in items]
-            for name, (suite, items) in families.items()
-            if suite == "simple" and len({item.choices for item in items}) == 1
-        },
-    }
+def templates(families: dict[str, tuple[str, list[Item]]]) -> dict[str, list[str]]:
+    """family -> the template of each item."""
+    return {name: [item.template for item in items] for name, (_, items) in families.items()}
 
 
 def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]:
     """model -> family -> answers, of the base, the cut and both healed ones."""
     recipe, families = recipe_of(options, drop, fold), asked(fold, options)
     folders = {"base": locate(MODEL).folder, "cut": prune.run.run(recipe) / "model"}
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"templates": templates(families), "label_scores": {}}
+    fixed = labelled(families)
+    found["labels"] = {family: [item.answer for item in items] for family, items in fixed.items()}
     for name in ("base", "cut", *options.sides):
         if name in SIDES:
             folders[name] = heal(recipe, name)
         kept = options.out if name == "base" else recipe.out
         key = f"{name}-{fold}" if name == "base" else name
-        answer = partial(answers_of, folders[name], families)
-        asked_for = digest(*sorted(families), *["dev"] * options.dev, length=8)
-        found[name] = step(
-            kept, f"answers-{key}-{options.simple_items}-{options.items}-{asked_for}.json", answer
+        answer, score = (
+            partial(answers_of, folders[name], families),
+            partial(label_scores, folders[name], fixed),
         )
+        asked_for = digest(*sorted(families), *["dev"] * options.dev, length=8)
+        size = f"{options.simple_items}-{options.items}-{asked_for}"
+        found[name] = step(kept, f"answers-{key}-{size}.json", answer)
+        found["label_scores"][name] = step(kept, f"labels-{key}-{size}.json", score)
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
-    found |= about(families)
     found["trained"] = {
         side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides
     }
@@ -218,7 +216,7 @@ def main() -> int:
         found = {
             drop: {fold: measure(options, drop, fold) for fold in options.folds} for drop in options.drops
         }
-        print(json.dumps({**report(found), "env": describe_environment()}))
+        print(json.dumps({**report(found), "labels": label_tables(found), "env": describe_environment()}))
 
     return guarded(work)
 

@@ -102,13 +102,6 @@ def _change(groups: Any) -> dict[str, Any]:
     return {"points": points, "verdict": verdict, "items": items, "templates": clusters}
 
 
-def by_label(outcomes: Mapping[str, Any], labels: list[str]) -> dict[str, float]:
-    """label -> share right of the items whose answer it is."""
-    right = np.array(outcomes["correct"])
-    of = np.array(labels)
-    return {label: float(right[of == label].mean()) for label in sorted(set(labels))}
-
-
 def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
     """Accuracy of both suites, and nats per token of the complex one: means over families."""
     simple, hard = (joined(folds, model, suite) for suite in ("simple", "complex"))
@@ -121,11 +114,6 @@ def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
         "step_accuracy": float(np.mean([t[0].mean() for t in hard.values()])),
         "complex_nats_per_token": float(np.mean([t[1].sum() / t[2].sum() for t in hard.values()])),
         "families": {name: round(float(t[0].mean()), 4) for name, t in (simple | hard).items()},
-        "labels": {
-            f"{fold} {family}": by_label(models[model][family], labels)
-            for fold, models in folds.items()
-            for family, labels in models["labels"].items()
-        },
     }
     if model != "base":
         facts["simple_over_base"] = simple_change(folds, model)
@@ -134,14 +122,6 @@ def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
         facts["complex_nats_recovered"] = recovered(folds, model)
         facts["trained"] = {fold: models["trained"][model] for fold, models in folds.items()}
     return facts
-
-
-def _tell_labels(rows: Mapping[str, Any]) -> None:
-    print(f"{'':16}right by label, {'/'.join(rows)}:")
-    for family, labels in rows["base"]["labels"].items():
-        for label in labels:
-            told = " ".join(f"{row['labels'][family][label]:.3f}" for row in rows.values())
-            print(f"{'':18}{family + ': ' + label:35}{told}")
 
 
 def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -179,7 +159,6 @@ def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             for family, change in rows[side]["families_over_base"].items():
                 over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*change["points"])
                 print(f"{'':18}{family:20}{over:24}{change['verdict']}")
-        _tell_labels(rows)
     first = next(iter(facts["drops"].values()))
     told = {}
     if "distilled" in first:

@@ -94,6 +94,14 @@ def answer_all(
     return [_read(items, requests, lm.of(label)._loglikelihood_tokens(requests)) for label in cuts]
 
 
+def choice_scores(model: Any, tokenizer: Any, items: Sequence[Item]) -> np.ndarray:
+    """(items, choices) summed log-probability of each choice; every item has as many."""
+    lm = VariantsLM(model, tokenizer, cuts={"whole": ()}, batch_size=16)
+    requests = [(pair, *lm._encode_pair(*pair)) for item in items for pair in continuations(item)]
+    said = lm.of("whole")._loglikelihood_tokens(requests)
+    return np.array([logprob for logprob, _ in said]).reshape(len(items), -1)
+
+
 def continuations(item: Item) -> list[tuple[str, str]]:
     """(context, continuation) of every choice, or of every step after the solution up to it."""
     if item.choices:

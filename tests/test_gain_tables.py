@@ -4,12 +4,15 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+import torch
+from tiny import byte_tokenizer, tiny_llama
 
 from benchmarks.distill_ablation import SHIPPED, arms, table
 from benchmarks.distill_gain import NEAR, fine_tuning_steps, recipe_of
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import family_changes, recovered, report, simple_change, summary
-from benchmarks.held_out import OUTSIDE_SIMPLE
+from benchmarks.held_out import OUTSIDE_SIMPLE, answer_all, choice_scores, own_items
+from benchmarks.label_bias import chosen, label_tables, labelled, without_preference
 from fastpath.config_distill import KINDS
 from fastpath.errors import UserError
 from fastpath.plan import read_plan
@@ -27,7 +30,7 @@ def fold(*, distilled, seed=0, each=1):
         for name, more in (("base", 0.0), ("cut", 2.0), ("distilled", distilled), ("fine_tuned", 2.0))
     }
     names = {family: [str(i // each) for i in range(40)] for family in ("piqa", "gsm8k")}
-    return {**models, "templates": names, "labels": {}, "trained": {"distilled": [], "fine_tuned": []}}
+    return {**models, "templates": names, "trained": {"distilled": [], "fine_tuned": []}}
 
 
 @pytest.mark.parametrize("distilled, share", [(0.0, 1.0), (2.0, 0.0), (0.5, 0.75)])
@@ -39,17 +42,60 @@ def test_share_of_the_lost_nats_that_came_back(distilled, share):
     assert report({6: folds})["complex_nats_recovered"] == pytest.approx(share, abs=1e-3)
 
 
-def test_a_family_of_labels_is_told_label_by_label(capsys):
-    models = fold(distilled=1.0)
-    models["distilled"]["piqa"]["correct"] = [1.0, 0.0] * 20
-    models["labels"] = {"piqa": ["shipping", "law"] * 20}
-    facts = report({6: {"a": models}})["drops"]["6"]["distilled"]["labels"]
-    assert facts == {"a piqa": {"law": 0.0, "shipping": 1.0}}
-    told = capsys.readouterr().out.split("right by label, base/cut/distilled/fine_tuned:\n")[1].split("\n")
-    assert [(line.split()[2], line.split()[5]) for line in told[:2]] == [
-        ("law", "0.000"),
-        ("shipping", "1.000"),
-    ]
+LABELS = ["shipping", "law", "hiring"]
+
+
+def labelled_fold(*, liking, each=1):
+    """A fold whose family piqa has three labels; `liking`: what a model adds to the first one's scores."""
+    models = fold(distilled=1.0, each=each)
+    answers = [LABELS[i % 3] for i in range(39)] + ["law"]
+    noise = np.random.default_rng(1).normal(size=(3, 40))
+    scores = np.array([[float(of == label) for of in answers] for label in LABELS]) * 3 + noise
+    more = np.array([[1.0], [0.0], [0.0]])
+    likings = {"base": 0.0, "cut": liking, "distilled": liking, "fine_tuned": 0.0}
+    models["label_scores"] = {
+        name: {"piqa": dict(zip(LABELS, (scores + much * more).tolist(), strict=True))}
+        for name, much in likings.items()
+    }
+    models["labels"] = {"piqa": answers}
+    return models
+
+
+def test_a_label_that_a_model_likes_is_told_and_taken_out(capsys):
+    facts = label_tables({6: {"a": labelled_fold(liking=9.0)}})["6"]
+    of = facts["labels"]["a piqa"]
+    assert of["distilled"]["shipping"][0] == 1.0 and of["distilled"]["law"][0] < 0.1
+    assert of["base"]["shipping"][1] < 0.5 < 0.9 < of["distilled"]["shipping"][1]
+    assert facts["accuracy"]["a piqa"]["distilled"] == facts["accuracy"]["a piqa"]["base"] > 0.8
+    assert facts["over_base"]["distilled"]["piqa"]["points"][0] == 0.0
+    assert "a piqa: shipping" in capsys.readouterr().out
+
+
+def test_a_liking_for_a_label_changes_no_answer_without_it():
+    one, two = (labelled_fold(liking=much)["label_scores"]["cut"]["piqa"] for much in (0.0, 9.0))
+    assert chosen(one, shift=True) == chosen(two, shift=True)
+    assert chosen(one, shift=False) != chosen(two, shift=False)
+
+
+def test_only_the_families_of_labels_are_answered_anew():
+    models = labelled_fold(liking=9.0)
+    made = without_preference({"a": models})["a"]
+    assert made["cut"]["gsm8k"] == models["cut"]["gsm8k"]
+    assert made["cut"]["piqa"]["correct"] != models["cut"]["piqa"]["correct"]
+
+
+def test_scores_of_labels_choose_what_the_answers_chose():
+    items = own_items("doc_type", 6)
+    model, tokenizer = tiny_llama(), byte_tokenizer()
+    with torch.no_grad():
+        table = choice_scores(model, tokenizer, items)
+        (answered,) = answer_all(model, tokenizer, items, [()])
+    right = table.argmax(1) == [item.gold for item in items]
+    assert (
+        table.shape == (6, len(items[0].choices)) and right.tolist() == answered.correct.astype(bool).tolist()
+    )
+    families = {"doc_type": ("simple", items), "piqa": ("simple", own_items("one_hop", 6))}
+    assert labelled(families) == {"doc_type": items}
 
 
 def test_an_item_that_both_folds_are_asked_counts_once():

@@ -1,0 +1,111 @@
+"""Families of the same labels throughout: which label a model prefers before it reads anything, and what it
+gets right without that preference. Printed by benchmarks/distill_gain.py."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gain_tables import MODELS, family_changes, simple_change
+from benchmarks.held_out import choice_scores
+from fastpath.items.item import Item
+from fastpath.models import load_model, load_tokenizer
+
+Scores = Mapping[str, Sequence[float]]
+"""label -> its log-probability after each prompt."""
+
+
+def labelled(families: Mapping[str, tuple[str, list[Item]]]) -> dict[str, list[Item]]:
+    """Family -> items, of the simple families of the same choices throughout."""
+    return {
+        name: items
+        for name, (suite, items) in families.items()
+        if suite == "simple" and len({item.choices for item in items}) == 1
+    }
+
+
+def label_scores(folder: Path, families: Mapping[str, list[Item]]) -> dict[str, dict[str, list[float]]]:
+    """Family -> Scores of the model in a folder."""
+    with torch.no_grad():
+        model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
+        return {
+            name: dict(zip(items[0].choices, choice_scores(model, tokenizer, items).T.tolist(), strict=True))
+            for name, items in families.items()
+        }
+
+
+def chosen(scores: Scores, *, shift: bool) -> list[str]:
+    """The most likely label of each item; `shift`: after each label's mean log-probability is taken out.
+
+    That mean, over the prompts of the family, is how much a model likes a label whatever the prompt says; no
+    answer is needed for it. The shift of batch calibration (Zhou et al. 2023, arXiv 2309.17249), but they
+    take the logarithm of a mean. It supposes that labels are about equally frequent.
+    """
+    names, table = list(scores), np.array(list(scores.values()))
+    return [names[i] for i in (table - table.mean(1, keepdims=True) * shift).argmax(0)]
+
+
+def without_preference(folds: Mapping[str, Any]) -> dict[str, Any]:
+    """The same folds as if every model, the base too, had answered its label families without preference."""
+
+    def answered(models: Mapping[str, Any], model: str) -> dict[str, Any]:
+        right = {
+            family: np.equal(chosen(scores, shift=True), models["labels"][family]).astype(float).tolist()
+            for family, scores in models["label_scores"][model].items()
+        }
+        return models[model] | {
+            family: {**models[model][family], "correct": correct} for family, correct in right.items()
+        }
+
+    return {
+        fold: {**models, **{model: answered(models, model) for model in models["label_scores"]}}
+        for fold, models in folds.items()
+    }
+
+
+def by_label(scores: Scores, answers: Sequence[str]) -> dict[str, list[float]]:
+    """label -> [share right of the items whose answer it is, share of all items for which it is chosen]."""
+    said, truth = np.array(chosen(scores, shift=False)), np.array(answers)
+    return {
+        label: [float((said[truth == label] == label).mean()), float((said == label).mean())]
+        for label in sorted(set(answers))
+    }
+
+
+def label_tables(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """Print and return, for each number of dropped blocks, what label_scores tells of its models."""
+    return {str(drop): _told(drop, folds) for drop, folds in found.items()}
+
+
+def _told(drop: int, folds: Mapping[str, Any]) -> dict[str, Any]:
+    models = [name for name in MODELS if all(name in of["label_scores"] for of in folds.values())]
+    facts: dict[str, Any] = {"labels": {}, "accuracy": {}, "over_base": {}}
+    print(f"\n{drop} blocks dropped, families of fixed labels, {'/'.join(models)}: right, chosen")
+    for fold, of in folds.items():
+        for family, answers in of["labels"].items():
+            by = {name: by_label(of["label_scores"][name][family], answers) for name in models}
+            facts["labels"][f"{fold} {family}"] = by
+            for label in by["base"]:
+                right, said = (" ".join(f"{by[name][label][i]:.2f}" for name in models) for i in (0, 1))
+                print(f"{'':18}{f'{fold} {family}: {label}':36}{right:24}{said}")
+    print(f"{'':16}without the preference among labels (each one's mean log-probability taken out):")
+    without = without_preference(folds)
+    for fold, of in without.items():
+        for family in of["labels"]:
+            share = {name: float(np.mean(of[name][family]["correct"])) for name in models}
+            facts["accuracy"][f"{fold} {family}"] = share
+            print(f"{'':18}{f'{fold} {family}':36}" + " ".join(f"{value:.3f}" for value in share.values()))
+    names = {family for of in folds.values() for family in of["labels"]}
+    for side in models[1:]:
+        facts["over_base"][side] = changes = _changes(without, side, names)
+        for family, change in changes.items():
+            over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*change["points"])
+            print(f"{'':18}{f'{side} over base, {family}':36}{over:24}{change['verdict']}")
+    return facts
+
+
+def _changes(folds: Mapping[str, Any], side: str, families: Collection[str]) -> dict[str, dict[str, Any]]:
+    changes = family_changes(folds, side)
+    return {**{name: changes[name] for name in sorted(families)}, "simple suite": simple_change(folds, side)}
