@@ -40,8 +40,8 @@ def chosen(scores: Scores, *, shift: bool) -> list[str]:
     """The most likely label of each item; `shift`: after each label's mean log-probability is taken out.
 
     That mean, over the prompts of the family, is how much a model likes a label whatever the prompt says; no
-    answer is needed for it. The shift of batch calibration (Zhou et al. 2023, arXiv 2309.17249), but they
-    take the logarithm of a mean. It supposes that labels are about equally frequent.
+    answer is needed for it. After batch calibration (Zhou et al. 2023, arXiv 2309.17249), whose prior is a
+    mean of probabilities, not of their logarithms. It supposes that labels are about equally frequent.
     """
     names, table = list(scores), np.array(list(scores.values()))
     return [names[i] for i in (table - table.mean(1, keepdims=True) * shift).argmax(0)]
