@@ -11,6 +11,8 @@ from fastpath.stats import non_inferiority, suite_gap
 
 MODELS = ("base", "cut", "distilled", "fine_tuned")
 MARGIN = 0.02
+LOOKUPS = ("one_hop", "field_lookup")
+"""Families that read a value off their prompt, as other families that are trained on do."""
 DRAWS = 4000
 Families = Mapping[str, Mapping[str, Any]]
 
@@ -76,6 +78,11 @@ def simple_change(folds: Mapping[str, Any], side: str) -> dict[str, Any]:
     return _change(_paired(folds, side))
 
 
+def without_lookups(folds: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """simple_change of the families but LOOKUPS."""
+    return _change({name: pair for name, pair in _paired(folds, side).items() if name not in LOOKUPS})
+
+
 def family_changes(folds: Mapping[str, Any], side: str) -> dict[str, dict[str, Any]]:
     """family -> the same of this family by itself: gains in one do not make up for another."""
     return {family: _change({family: pair}) for family, pair in _paired(folds, side).items()}
@@ -118,6 +125,7 @@ def summary(folds: Mapping[str, Any], model: str) -> dict[str, Any]:
     if model != "base":
         facts["simple_over_base"] = simple_change(folds, model)
         facts["families_over_base"] = family_changes(folds, model)
+        facts["simple_over_base_without_lookups"] = without_lookups(folds, model)
     if model in ("distilled", "fine_tuned"):
         facts["complex_nats_recovered"] = recovered(folds, model)
         facts["trained"] = {fold: models["trained"][model] for fold, models in folds.items()}
@@ -159,6 +167,9 @@ def report(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
             for family, change in rows[side]["families_over_base"].items():
                 over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*change["points"])
                 print(f"{'':18}{family:20}{over:24}{change['verdict']}")
+            rest = rows[side]["simple_over_base_without_lookups"]
+            over = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*rest["points"])
+            print(f"{'':18}{'but look-ups':20}{over:24}{rest['verdict']}")
     first = next(iter(facts["drops"].values()))
     told = {}
     if "distilled" in first:

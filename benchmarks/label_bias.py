@@ -1,5 +1,5 @@
-"""Families of the same labels throughout: which label a model prefers before it reads anything, and what it
-gets right without that preference. Printed by benchmarks/distill_gain.py."""
+"""Families of the same labels throughout: which label a model likes whatever the prompt says (its length and
+rarity count too), and what it gets right without that. Printed by benchmarks/distill_gain.py."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.gain_tables import MODELS, family_changes, simple_change
+from benchmarks.gain_tables import MODELS, family_changes, simple_change, without_lookups
 from benchmarks.held_out import choice_scores
 from fastpath.items.item import Item
 from fastpath.models import load_model, load_tokenizer
@@ -37,14 +37,16 @@ def label_scores(folder: Path, families: Mapping[str, list[Item]]) -> dict[str, 
 
 
 def chosen(scores: Scores, *, shift: bool) -> list[str]:
-    """The most likely label of each item; `shift`: after each label's mean log-probability is taken out.
+    """The most likely label of each item; `shift`: of probabilities over their mean (batch calibration).
 
-    That mean, over the prompts of the family, is how much a model likes a label whatever the prompt says; no
-    answer is needed for it. After batch calibration (Zhou et al. 2023, arXiv 2309.17249), whose prior is a
-    mean of probabilities, not of their logarithms. It supposes that labels are about equally frequent.
+    The mean of a label's probability among the labels, over the prompts of the family: how much the model
+    likes it whatever the prompt says. No answer is needed, but labels have to be about equally frequent. Zhou
+    et al. 2023, arXiv 2309.17249. The prompts are those that are scored: no interval knows the means' error.
     """
     names, table = list(scores), np.array(list(scores.values()))
-    return [names[i] for i in (table - table.mean(1, keepdims=True) * shift).argmax(0)]
+    log_shares = table - np.logaddexp.reduce(table, axis=0)
+    prior = np.logaddexp.reduce(log_shares, axis=1, keepdims=True)  # but for a constant
+    return [names[i] for i in (log_shares - prior * shift).argmax(0)]
 
 
 def without_preference(folds: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,12 +67,15 @@ def without_preference(folds: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def by_label(scores: Scores, answers: Sequence[str]) -> dict[str, list[float]]:
-    """label -> [share right of the items whose answer it is, share of all items for which it is chosen]."""
+def by_label(scores: Scores, answers: Sequence[str]) -> dict[str, list[float | None]]:
+    """label -> [share right of the items whose answer it is (None: of none), share of all that get it]."""
     said, truth = np.array(chosen(scores, shift=False)), np.array(answers)
     return {
-        label: [float((said[truth == label] == label).mean()), float((said == label).mean())]
-        for label in sorted(set(answers))
+        label: [
+            float((said == label)[truth == label].mean()) if label in answers else None,
+            float((said == label).mean()),
+        ]
+        for label in sorted(scores)
     }
 
 
@@ -88,9 +93,9 @@ def _told(drop: int, folds: Mapping[str, Any]) -> dict[str, Any]:
             by = {name: by_label(of["label_scores"][name][family], answers) for name in models}
             facts["labels"][f"{fold} {family}"] = by
             for label in by["base"]:
-                right, said = (" ".join(f"{by[name][label][i]:.2f}" for name in models) for i in (0, 1))
+                right, said = (" ".join(_share(by[name][label][i]) for name in models) for i in (0, 1))
                 print(f"{'':18}{f'{fold} {family}: {label}':36}{right:24}{said}")
-    print(f"{'':16}without the preference among labels (each one's mean log-probability taken out):")
+    print(f"{'':16}without the preference among labels (batch calibration):")
     without = without_preference(folds)
     for fold, of in without.items():
         for family in of["labels"]:
@@ -106,6 +111,14 @@ def _told(drop: int, folds: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
+def _share(value: float | None) -> str:
+    return "   -" if value is None else f"{value:.2f}"
+
+
 def _changes(folds: Mapping[str, Any], side: str, families: Collection[str]) -> dict[str, dict[str, Any]]:
     changes = family_changes(folds, side)
-    return {**{name: changes[name] for name in sorted(families)}, "simple suite": simple_change(folds, side)}
+    return {
+        **{name: changes[name] for name in sorted(families)},
+        "simple suite": simple_change(folds, side),
+        "but look-ups": without_lookups(folds, side),
+    }

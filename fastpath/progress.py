@@ -34,7 +34,10 @@ def progress(what: str, total: float) -> Iterator[Callable[..., None]]:
             task = bar.add_task(what, total=total, note="")
 
             def move(amount: float, note: str | None = None, *, kept: bool = False) -> None:
-                bar.update(task, advance=amount)
+                if kept:
+                    bar.tasks[task].completed += amount  # no sample of the speed
+                else:
+                    bar.update(task, advance=amount)
                 if note is not None:
                     bar.update(task, note=note)
 

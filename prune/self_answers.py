@@ -35,11 +35,13 @@ def with_own_answers(
         for number in worked:
             item = items[number]
             key = digest(item.prompt, weights, json.dumps(SETTINGS, sort_keys=True), "2", length=32)
-            said = step(folder, f"self_answers/{key}.json", partial(_write, model, tokenizer, item))
+            path = f"self_answers/{key}.json"
+            kept = (folder / path).exists()
+            said = step(folder, path, partial(_write, model, tokenizer, item))
             if said["finished"] and ends_in_gold(item, said["answer"]):
                 out[number] = replace(item, answer=said["answer"], steps=((0, len(said["answer"])),))
                 right += 1
-            advance(1)
+            advance(1, kept=kept)
     log.info(
         "%d of %d worked items carry the base's own answer, the others the reference", right, len(worked)
     )

@@ -10,9 +10,9 @@ from tiny import byte_tokenizer, tiny_llama
 from benchmarks.distill_ablation import SHIPPED, arms, table
 from benchmarks.distill_gain import NEAR, fine_tuning_steps, recipe_of
 from benchmarks.families import ENGLISH
-from benchmarks.gain_tables import family_changes, recovered, report, simple_change, summary
+from benchmarks.gain_tables import family_changes, recovered, report, simple_change, summary, without_lookups
 from benchmarks.held_out import OUTSIDE_SIMPLE, answer_all, choice_scores, own_items
-from benchmarks.label_bias import chosen, label_tables, labelled, without_preference
+from benchmarks.label_bias import by_label, chosen, label_tables, labelled, without_preference
 from fastpath.config_distill import KINDS
 from fastpath.errors import UserError
 from fastpath.plan import read_plan
@@ -66,15 +66,39 @@ def test_a_label_that_a_model_likes_is_told_and_taken_out(capsys):
     of = facts["labels"]["a piqa"]
     assert of["distilled"]["shipping"][0] == 1.0 and of["distilled"]["law"][0] < 0.1
     assert of["base"]["shipping"][1] < 0.5 < 0.9 < of["distilled"]["shipping"][1]
-    assert facts["accuracy"]["a piqa"]["distilled"] == facts["accuracy"]["a piqa"]["base"] > 0.8
-    assert facts["over_base"]["distilled"]["piqa"]["points"][0] == 0.0
+    right = facts["accuracy"]["a piqa"]
+    assert right["base"] > 0.9 and right["cut"] == right["distilled"] > 0.8  # 0.33 with the liking
+    points = facts["over_base"]["distilled"]["piqa"]["points"]
+    assert points[0] == pytest.approx(100 * (right["distilled"] - right["base"]))
     assert "a piqa: shipping" in capsys.readouterr().out
 
 
-def test_a_liking_for_a_label_changes_no_answer_without_it():
-    one, two = (labelled_fold(liking=much)["label_scores"]["cut"]["piqa"] for much in (0.0, 9.0))
-    assert chosen(one, shift=True) == chosen(two, shift=True)
-    assert chosen(one, shift=False) != chosen(two, shift=False)
+def test_what_raises_all_labels_of_a_prompt_changes_nothing():
+    scores = labelled_fold(liking=9.0)["label_scores"]["cut"]["piqa"]
+    raised = {label: (np.array(of) - np.arange(40.0)).tolist() for label, of in scores.items()}
+    for shift in (True, False):
+        assert chosen(scores, shift=shift) == chosen(raised, shift=shift)
+
+
+def test_calibration_is_the_division_by_the_mean_probability():
+    scores = {"yes": np.log([0.8, 0.6]).tolist(), "no": np.log([0.2, 0.4]).tolist()}
+    assert chosen(scores, shift=False) == ["yes", "yes"]
+    assert chosen(scores, shift=True) == ["yes", "no"]  # means 0.7 and 0.3
+
+
+def test_a_label_that_is_never_right_is_told_too():
+    told = by_label({"yes": [0.0, -9.0], "no": [-9.0, 0.0]}, ["yes", "yes"])
+    assert told["yes"] == [0.5, 0.5]
+    assert told["no"] == [None, 0.5]
+
+
+def test_the_mean_without_look_ups():
+    of = fold(distilled=1.0)
+    for name in ("base", "cut", "distilled", "fine_tuned"):
+        of[name]["one_hop"] = answers("simple", [float(name == "distilled")] * 40, [0.0] * 40)
+    of["templates"]["one_hop"] = of["templates"]["piqa"]
+    assert simple_change({"a": of}, "distilled")["points"][0] == 50.0
+    assert without_lookups({"a": of}, "distilled")["points"][0] == 0.0
 
 
 def test_only_the_families_of_labels_are_answered_anew():
