@@ -27,7 +27,6 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # run from a checkout, as it stands
 
-import numpy as np
 import torch
 
 import distill.run
@@ -35,7 +34,7 @@ import prune.run
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import report
 from benchmarks.held_out import OUTSIDE_COMPLEX, OUTSIDE_SIMPLE, answer_all, outside_items, own_items
-from benchmarks.label_bias import label_scores, label_tables, labelled
+from benchmarks.label_bias import label_tables, labelled
 from fastpath.cli import guarded
 from fastpath.config import Recipe
 from fastpath.config_distill import KINDS
@@ -153,14 +152,19 @@ def asked(fold: str, options: argparse.Namespace) -> dict[str, tuple[str, list[I
 
 
 def answers_of(folder: Path, families: dict[str, tuple[str, list[Item]]]) -> dict[str, Any]:
-    """family -> {suite, correct, nats, tokens} of the model in a folder."""
+    """family -> {suite, correct, nats, tokens; of a family of labels also label -> its log-probabilities}."""
     with torch.no_grad():
         model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
         said = {name: answer_all(model, tokenizer, items, [()])[0] for name, (_, items) in families.items()}
-    return {
-        name: {"suite": families[name][0]} | {key: np.asarray(v).tolist() for key, v in vars(a).items()}
+    found: dict[str, dict[str, Any]] = {
+        name: {"suite": families[name][0]}
+        | {key: getattr(a, key).tolist() for key in ("correct", "nats", "tokens")}
         for name, a in said.items()
     }
+    for name, items in labelled(families).items():
+        by_label = zip(*said[name].logprobs, strict=True)
+        found[name]["labels"] = dict(zip(items[0].choices, by_label, strict=True))
+    return found
 
 
 def templates(families: dict[str, tuple[str, list[Item]]]) -> dict[str, list[str]]:
@@ -172,22 +176,18 @@ def measure(options: argparse.Namespace, drop: int, fold: str) -> dict[str, Any]
     """model -> family -> answers, of the base, the cut and both healed ones."""
     recipe, families = recipe_of(options, drop, fold), asked(fold, options)
     folders = {"base": locate(MODEL).folder, "cut": prune.run.run(recipe) / "model"}
-    found: dict[str, Any] = {"templates": templates(families), "label_scores": {}}
-    fixed = labelled(families)
-    found["labels"] = {family: [item.answer for item in items] for family, items in fixed.items()}
+    found: dict[str, Any] = {"templates": templates(families)}
+    found["labels"] = {name: [item.answer for item in items] for name, items in labelled(families).items()}
     for name in ("base", "cut", *options.sides):
         if name in SIDES:
             folders[name] = heal(recipe, name)
         kept = options.out if name == "base" else recipe.out
         key = f"{name}-{fold}" if name == "base" else name
-        answer, score = (
-            partial(answers_of, folders[name], families),
-            partial(label_scores, folders[name], fixed),
+        answer = partial(answers_of, folders[name], families)
+        asked_for = digest("labels", *sorted(families), *["dev"] * options.dev, length=8)
+        found[name] = step(
+            kept, f"answers-{key}-{options.simple_items}-{options.items}-{asked_for}.json", answer
         )
-        asked_for = digest(*sorted(families), *["dev"] * options.dev, length=8)
-        size = f"{options.simple_items}-{options.items}-{asked_for}"
-        found[name] = step(kept, f"answers-{key}-{size}.json", answer)
-        found["label_scores"][name] = step(kept, f"labels-{key}-{size}.json", score)
         print(f"{drop} blocks dropped, fold {fold}: {name} answered", flush=True)
     found["trained"] = {
         side: read_json(recipe.out / side / "distill" / "phases.json") for side in options.sides

@@ -27,13 +27,15 @@ RESULT = re.compile(r"(?<==)\s*\$?(\d[\d,]*(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class Answers:
-    """How one model answered the items of one family; every array (items,)."""
+    """How one model answered the items of one family; every array (items,), the list as long."""
 
     correct: np.ndarray
     """1 or 0; of a worked item the share of its steps whose tokens are all the most likely ones."""
     nats: np.ndarray
     """Summed over the tokens of the gold answer, or of the steps."""
     tokens: np.ndarray
+    logprobs: list[tuple[float, ...]]
+    """Of each choice, or step; summed over its tokens."""
 
 
 def own_items(task: str, num: int, *, for_choices: bool = False) -> list[Item]:
@@ -94,14 +96,6 @@ def answer_all(
     return [_read(items, requests, lm.of(label)._loglikelihood_tokens(requests)) for label in cuts]
 
 
-def choice_scores(model: Any, tokenizer: Any, items: Sequence[Item]) -> np.ndarray:
-    """(items, choices) summed log-probability of each choice; every item has as many."""
-    lm = VariantsLM(model, tokenizer, cuts={"whole": ()}, batch_size=16)
-    requests = [(pair, *lm._encode_pair(*pair)) for item in items for pair in continuations(item)]
-    said = lm.of("whole")._loglikelihood_tokens(requests)
-    return np.array([logprob for logprob, _ in said]).reshape(len(items), -1)
-
-
 def continuations(item: Item) -> list[tuple[str, str]]:
     """(context, continuation) of every choice, or of every step after the solution up to it."""
     if item.choices:
@@ -112,15 +106,17 @@ def continuations(item: Item) -> list[tuple[str, str]]:
 
 
 def _read(items: Sequence[Item], requests: Sequence[Any], said: Sequence[tuple[float, bool]]) -> Answers:
-    rows, at = [], 0
+    rows, of_choices, at = [], [], 0
     for item in items:
         size = len(item.choices) or len(item.steps)
         logprobs, greedy = zip(*said[at : at + size], strict=True)
         lengths = [len(continuation) for _, _, continuation in requests[at : at + size]]
         at += size
+        of_choices.append(logprobs)
         if item.choices:
             gold = item.gold
             rows.append((float(np.argmax(logprobs) == gold), -logprobs[gold], lengths[gold]))
         else:
             rows.append((float(np.mean(greedy)), -sum(logprobs), sum(lengths)))
-    return Answers(*np.array(rows, dtype=float).T)
+    correct, nats, tokens = np.array(rows, dtype=float).T
+    return Answers(correct, nats, tokens, of_choices)

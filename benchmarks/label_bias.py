@@ -2,16 +2,12 @@
 rarity count too), and what it gets right without that. Printed by benchmarks/distill_gain.py."""
 
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.gain_tables import MODELS, family_changes, simple_change, without_lookups
-from benchmarks.held_out import choice_scores
 from fastpath.items.item import Item
-from fastpath.models import load_model, load_tokenizer
 
 Scores = Mapping[str, Sequence[float]]
 """label -> its log-probability after each prompt."""
@@ -24,16 +20,6 @@ def labelled(families: Mapping[str, tuple[str, list[Item]]]) -> dict[str, list[I
         for name, (suite, items) in families.items()
         if suite == "simple" and len({item.choices for item in items}) == 1
     }
-
-
-def label_scores(folder: Path, families: Mapping[str, list[Item]]) -> dict[str, dict[str, list[float]]]:
-    """Family -> Scores of the model in a folder."""
-    with torch.no_grad():
-        model, tokenizer = load_model(folder, dtype=torch.float32), load_tokenizer(folder)
-        return {
-            name: dict(zip(items[0].choices, choice_scores(model, tokenizer, items).T.tolist(), strict=True))
-            for name, items in families.items()
-        }
 
 
 def chosen(scores: Scores, *, shift: bool) -> list[str]:
@@ -54,15 +40,15 @@ def without_preference(folds: Mapping[str, Any]) -> dict[str, Any]:
 
     def answered(models: Mapping[str, Any], model: str) -> dict[str, Any]:
         right = {
-            family: np.equal(chosen(scores, shift=True), models["labels"][family]).astype(float).tolist()
-            for family, scores in models["label_scores"][model].items()
+            family: np.equal(chosen(models[model][family]["labels"], shift=True), answers).astype(float)
+            for family, answers in models["labels"].items()
         }
         return models[model] | {
             family: {**models[model][family], "correct": correct} for family, correct in right.items()
         }
 
     return {
-        fold: {**models, **{model: answered(models, model) for model in models["label_scores"]}}
+        fold: {**models, **{model: answered(models, model) for model in MODELS if model in models}}
         for fold, models in folds.items()
     }
 
@@ -80,17 +66,17 @@ def by_label(scores: Scores, answers: Sequence[str]) -> dict[str, list[float | N
 
 
 def label_tables(found: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """Print and return, for each number of dropped blocks, what label_scores tells of its models."""
+    """Print and return, for each number of dropped blocks, what the labels tell of its models."""
     return {str(drop): _told(drop, folds) for drop, folds in found.items()}
 
 
 def _told(drop: int, folds: Mapping[str, Any]) -> dict[str, Any]:
-    models = [name for name in MODELS if all(name in of["label_scores"] for of in folds.values())]
+    models = [name for name in MODELS if all(name in of for of in folds.values())]
     facts: dict[str, Any] = {"labels": {}, "accuracy": {}, "over_base": {}}
     print(f"\n{drop} blocks dropped, families of fixed labels, {'/'.join(models)}: right, chosen")
     for fold, of in folds.items():
         for family, answers in of["labels"].items():
-            by = {name: by_label(of["label_scores"][name][family], answers) for name in models}
+            by = {name: by_label(of[name][family]["labels"], answers) for name in models}
             facts["labels"][f"{fold} {family}"] = by
             for label in by["base"]:
                 right, said = (" ".join(_share(by[name][label][i]) for name in models) for i in (0, 1))

@@ -4,14 +4,13 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-import torch
-from tiny import byte_tokenizer, tiny_llama
+from tiny import write_tiny
 
 from benchmarks.distill_ablation import SHIPPED, arms, table
-from benchmarks.distill_gain import NEAR, fine_tuning_steps, recipe_of
+from benchmarks.distill_gain import NEAR, answers_of, fine_tuning_steps, recipe_of
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import family_changes, recovered, report, simple_change, summary, without_lookups
-from benchmarks.held_out import OUTSIDE_SIMPLE, answer_all, choice_scores, own_items
+from benchmarks.held_out import OUTSIDE_SIMPLE, own_items
 from benchmarks.label_bias import by_label, chosen, label_tables, labelled, without_preference
 from fastpath.config_distill import KINDS
 from fastpath.errors import UserError
@@ -53,10 +52,9 @@ def labelled_fold(*, liking, each=1):
     scores = np.array([[float(of == label) for of in answers] for label in LABELS]) * 3 + noise
     more = np.array([[1.0], [0.0], [0.0]])
     likings = {"base": 0.0, "cut": liking, "distilled": liking, "fine_tuned": 0.0}
-    models["label_scores"] = {
-        name: {"piqa": dict(zip(LABELS, (scores + much * more).tolist(), strict=True))}
-        for name, much in likings.items()
-    }
+    for name, much in likings.items():
+        table = (scores + much * more).tolist()
+        models[name]["piqa"]["labels"] = dict(zip(LABELS, table, strict=True))
     models["labels"] = {"piqa": answers}
     return models
 
@@ -74,7 +72,7 @@ def test_a_label_that_a_model_likes_is_told_and_taken_out(capsys):
 
 
 def test_what_raises_all_labels_of_a_prompt_changes_nothing():
-    scores = labelled_fold(liking=9.0)["label_scores"]["cut"]["piqa"]
+    scores = labelled_fold(liking=9.0)["cut"]["piqa"]["labels"]
     raised = {label: (np.array(of) - np.arange(40.0)).tolist() for label, of in scores.items()}
     for shift in (True, False):
         assert chosen(scores, shift=shift) == chosen(raised, shift=shift)
@@ -105,21 +103,17 @@ def test_only_the_families_of_labels_are_answered_anew():
     models = labelled_fold(liking=9.0)
     made = without_preference({"a": models})["a"]
     assert made["cut"]["gsm8k"] == models["cut"]["gsm8k"]
-    assert made["cut"]["piqa"]["correct"] != models["cut"]["piqa"]["correct"]
+    assert list(made["cut"]["piqa"]["correct"]) != models["cut"]["piqa"]["correct"]
 
 
-def test_scores_of_labels_choose_what_the_answers_chose():
+def test_scores_of_labels_choose_what_the_answers_chose(tmp_path):
     items = own_items("doc_type", 6)
-    model, tokenizer = tiny_llama(), byte_tokenizer()
-    with torch.no_grad():
-        table = choice_scores(model, tokenizer, items)
-        (answered,) = answer_all(model, tokenizer, items, [()])
-    right = table.argmax(1) == [item.gold for item in items]
-    assert (
-        table.shape == (6, len(items[0].choices)) and right.tolist() == answered.correct.astype(bool).tolist()
-    )
-    families = {"doc_type": ("simple", items), "piqa": ("simple", own_items("one_hop", 6))}
+    families = {"doc_type": ("simple", items), "one_hop": ("simple", own_items("one_hop", 6))}
     assert labelled(families) == {"doc_type": items}
+    found = answers_of(write_tiny(tmp_path / "model"), families)
+    right = np.equal(chosen(found["doc_type"]["labels"], shift=False), [item.answer for item in items])
+    assert right.tolist() == [bool(of) for of in found["doc_type"]["correct"]]
+    assert "labels" not in found["one_hop"]
 
 
 def test_an_item_that_both_folds_are_asked_counts_once():
