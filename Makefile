@@ -14,7 +14,7 @@ VLLM := vllm==0.32.0
 .PHONY: quickstart test test-all test-exports test-inspect openvino vllm check schema notebooks docs clean
 
 quickstart: $(VENV)/base  ## prune, distil and evaluate a real model: configs/quickstart.yaml
-	@echo "prune, distill, eval: 9 to 12 minutes on 2 idle cores"
+	@echo "prune, distill, eval: 8 to 12 minutes on 2 idle cores"
 	$(BIN)/python -m prune --config configs/quickstart.yaml
 	$(BIN)/python -m distill --config configs/quickstart.yaml
 	$(BIN)/python -m eval --config configs/quickstart.yaml
