@@ -14,6 +14,7 @@ from distill.data import Data
 from distill.dev import Dev, dev_items
 from distill.inputs import Chosen, check_inputs, find_teacher, inputs_of, make_job, plan_of, trained_phases
 from distill.phases import CANDIDATE
+from distill.refit import FOLDER as REFIT
 from distill.training import load_pair, read_metrics, train
 from fastpath.blocks import check_surgery, keep_blocks
 from fastpath.bootstrap import bootstrap_ratio, interval_of
@@ -60,7 +61,7 @@ def choose(
         cut = student if number == 0 else folder / "model"
         if not cut.exists():
             cut_candidate(recipe, Lineage.read(student), plan, folder, **how)
-        students.append(cut)
+        students.append(folder / REFIT / "model" if brief.refit_tokens else cut)
         if not (folder / "dev.json").exists():
             log.info("candidate %d of %d: drops %s", number + 1, len(plans), list(plan.drop))
             job = make_job(short, brief, cut, Lineage.read(cut), data, folder, **how)

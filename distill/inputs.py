@@ -13,6 +13,8 @@ from distill.data import Data, check_disjoint, with_own_writing, with_prompts
 from distill.job import Job
 from distill.memory import choose_mode
 from distill.phases import Trained, phases
+from distill.refit import FOLDER as REFIT
+from distill.refit import refit
 from distill.training import CHECKPOINTS, PHASES
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
@@ -58,7 +60,7 @@ def make_job(
         with_prompts(data)
     weights = lineage.base_weights_sha256
     check_inputs(out, inputs_of(lineage, data))
-    one_set = lineage.repair == "none" and lineage.distillation is None
+    one_set = lineage.repair == "none" and lineage.distillation is None and not config.refit_tokens
 
     def first_that_fits() -> str:
         folders = teacher, student, lineage.keep
@@ -74,6 +76,11 @@ def make_job(
         )  # fmt: skip
         del original  # it may be loaded again, to teach
         check_disjoint(data, lineage, recipe)  # what it wrote too
+    if config.refit_tokens and chosen is None:  # a candidate was refitted before its short training
+        student = refit(
+            student, teacher, data, config, plan_of(student), out / REFIT, seed=recipe.seed,
+            dtype=dtype, device=device, trust=trust,
+        )  # fmt: skip
     if config.teacher != "live":
         kept = keep_predictions(
             data, config, tokenizer, teacher, student, mode=mode, keep=lineage.keep, weights=weights,

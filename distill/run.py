@@ -61,7 +61,7 @@ def run(recipe: Recipe) -> Path:
         facts = {**asdict(done[-1]), "mode": job.mode, "checkpoint": best(done).checkpoint,
                  "phases": {phase.phase: phase.steps for phase in done},
                  "steps": sum(phase.steps for phase in done)}  # fmt: skip
-        made = lineage_of(lineage, config, facts, seen=(*data.items, *dev))
+        made = lineage_of(Lineage.read(job.student), config, facts, seen=(*data.items, *dev))
         write_json(out / "plan.json", plan.model_dump())
         weights, trust = out / facts["checkpoint"], recipe.model.trust_remote_code
         load = partial(load_pair, recipe, job, device, config)
@@ -114,6 +114,7 @@ def lineage_of(
 ) -> Lineage:
     """The lineage of the distilled student, but for the digest of its weights."""
     keys = ("mode", "teacher", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate")
+    keys += ("refit_tokens",)
     how = {key: getattr(config, key) for key in keys} | {
         key: facts[key] for key in ("mode", "phases", "steps", "learnt_tokens", "checkpoint")
     }

@@ -131,6 +131,9 @@ class DistillConfig(Section):
     """Which tokens of items and rows are learnt: the answers, or the prompts as well (in phase 1 always)."""
     pack: Literal["auto", "never"] = "auto"
     """auto: several examples in one row, none of which sees another, where the model can do that."""
+    refit_tokens: int = Field(default=0, ge=0)
+    """Phase 0, refit: tokens on which the last map of each block after the first cut is solved for by least
+    squares, towards the original's streams; forward passes alone. A tenth is held out."""
     local_steps: int = Field(default=0, ge=0)
     """Phase 1, local: updates by the squared error of the stream after the first cut alone (as in
     hidden_weight), which costs no head."""

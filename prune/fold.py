@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastpath.blocks import tap
 from fastpath.data import Batch
+from fastpath.stepping import stream_after
 from fastpath.writers import Writer
 
 
@@ -32,13 +32,13 @@ def normal_equations(
         written: list[Tensor] = []
         handle = writer.module.register_forward_hook(lambda _, args, out, seen=written: seen.append(out))
         try:
-            after_BTD = stream_after(cut, at, here)
+            after_BTD = stream_after(cut, at, here.inputs)
         finally:
             handle.remove()
         sums = weighted_sums(
             written[-1].view_as(after_BTD),
             after_BTD,
-            stream_after(base, last, here),
+            stream_after(base, last, here.inputs),
             real_BT=here.attention,
             scale=writer.scale,
         )
@@ -73,26 +73,3 @@ def towards_identity(gram_DD: Tensor, cross_DD: Tensor, *, strength: float) -> T
     if not ridge_DD.any():
         return eye_DD
     return torch.linalg.solve(gram_DD + ridge_DD, cross_DD + ridge_DD)
-
-
-@torch.no_grad()
-def stream_after(model: Any, block: int, batch: Batch) -> Tensor:
-    """(B, T, D) residual stream after a block (-1: before the first); no later block is computed."""
-
-    def see(i: int, before_BTD: Tensor, after_BTD: Tensor) -> None:
-        if i == max(block, 0):
-            raise _Reached(before_BTD if block < 0 else after_BTD)
-
-    try:
-        with tap(model, see):
-            model(**batch.inputs, use_cache=False)
-    except _Reached as reached:
-        return reached.x_BTD
-    raise AssertionError(f"no block {block}")
-
-
-class _Reached(Exception):
-    """The forward pass has come to the block that was asked for."""
-
-    def __init__(self, x_BTD: Tensor) -> None:
-        self.x_BTD = x_BTD

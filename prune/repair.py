@@ -16,8 +16,9 @@ from fastpath.blocks import find_blocks
 from fastpath.data import Batch
 from fastpath.errors import SurgeryError
 from fastpath.plan import Plan, spans_of
+from fastpath.stepping import stream_after
 from fastpath.writers import find_writers, scaled, transformed
-from prune.fold import normal_equations, stream_after, towards_identity
+from prune.fold import normal_equations, towards_identity
 
 STRENGTHS = (1e-2, 1e-1, 1.0, 10.0)
 """Ridge strengths tried, in mean eigenvalues of the Gram matrix."""
@@ -119,7 +120,7 @@ def _length_ratio(case: Case, start: int, end: int) -> float:
         real_BT = here.attention.clone()
         real_BT[:, 0] = False  # right-padded, so this is the first real token
         for side, block in enumerate((start - 1, end - 1)):
-            x_ND = stream_after(case.base, block, here)[real_BT]
+            x_ND = stream_after(case.base, block, here.inputs)[real_BT]
             sums[side] += x_ND.double().norm(dim=-1).sum().item()
     return sums[1] / sums[0]
 
@@ -127,11 +128,11 @@ def _length_ratio(case: Case, start: int, end: int) -> float:
 def _check_scaled(case: Case, weights: Mapping[str, Tensor], alphas: Sequence[float]) -> None:
     """SurgeryError unless the first block's output is scaled: learned positions, for one, would not be."""
     first = case.batches[0].to(case.cut.device)
-    wanted_BTD = stream_after(case.cut, 0, first) * math.prod(
+    wanted_BTD = stream_after(case.cut, 0, first.inputs) * math.prod(
         a for a, (start, _) in zip(alphas, spans_of(case.plan.drop), strict=True) if start > case.plan.keep[0]
     )
     with changed(case.cut, weights):
-        got_BTD = stream_after(case.cut, 0, first)
+        got_BTD = stream_after(case.cut, 0, first.inputs)
     if (got_BTD - wanted_BTD).norm() > 0.02 * wanted_BTD.norm():
         raise SurgeryError(
             f"{type(case.cut).__name__}: its stream is not only embeddings and linear maps, so it cannot be "

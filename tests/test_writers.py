@@ -9,8 +9,9 @@ from test_repair import ROWS, batch_of, case_of, random
 from tiny import tiny_llama
 
 from fastpath.blocks import find_blocks
+from fastpath.stepping import stream_after
 from fastpath.writers import find_writers, scaled, transformed
-from prune.fold import normal_equations, stream_after, towards_identity, weighted_sums
+from prune.fold import normal_equations, towards_identity, weighted_sums
 from prune.repair import changed
 
 
@@ -106,7 +107,7 @@ def test_writers_are_all_that_a_block_adds(family):
         put_in = scaled(writer, 0.0)
         block = next(b for b in find_blocks(model)[1] if any(m is writer.module for m in b.modules()))
         block.load_state_dict(put_in, strict=False)
-    streams = [stream_after(model, i, batch_of([list(range(3, 20))])) for i in (-1, 5)]
+    streams = [stream_after(model, i, batch_of([list(range(3, 20))]).inputs) for i in (-1, 5)]
     assert torch.equal(*streams)
 
 
