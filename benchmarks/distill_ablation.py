@@ -28,8 +28,12 @@ from fastpath.items.item import digest
 from fastpath.runs import step
 from fastpath.sources import locate
 
-SHIPPED = "as shipped"
-SHORT = ("distill.local_steps=40",)
+SHIPPED = "without refit"
+SHORT = (
+    "distill.refit_tokens=0", "distill.local_steps=40", "distill.loss=forward_kl",
+    "distill.learning_rate=5e-4",
+)  # fmt: skip
+"""What every arm begins with."""
 LOOKING_UP = (
     "member", "possession", "location", "time", "number", "cell", "note", "speaker", "position",
     "contains", "topic",
@@ -43,8 +47,11 @@ def arms(fold: str) -> dict[str, tuple[str, ...]]:
     "own answers" has fewer items too: writing answers to all of them takes hours.
     """
     rest = [kind for kind in practised(fold) if kind not in LOOKING_UP]
+    refit = ("distill.refit_tokens=107520", "distill.local_steps=0", "distill.learning_rate=1e-4")
     return {
         SHIPPED: (),
+        "refit": refit,
+        "refit and JSD": (*refit, "distill.loss=jsd"),
         "no practice": ("distill.practice=0",),
         "practice without look-ups": (f"distill.practice_kinds={json.dumps(rest)}",),
         "no own questions": ("distill.own_questions=0",),
