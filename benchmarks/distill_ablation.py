@@ -47,7 +47,7 @@ def arms(fold: str) -> dict[str, tuple[str, ...]]:
     "own answers" has fewer items too: writing answers to all of them takes hours.
     """
     rest = [kind for kind in practised(fold) if kind not in LOOKING_UP]
-    refit = ("distill.refit_tokens=107520", "distill.local_steps=0", "distill.learning_rate=1e-4")
+    refit = ("distill.refit_tokens=107520", "distill.local_steps=0", "distill.learning_rate=2e-4")
     return {
         SHIPPED: (),
         "refit": refit,
