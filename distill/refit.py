@@ -7,7 +7,7 @@ ReplaceMe (arXiv 2505.02819) does so for one block, by a map of what it writes; 
 first cut is solved for, over all that its last map reads. It needs forward passes alone.
 """
 
-# B rows, T tokens, N tokens of a batch, D width, H what the last map reads
+# B rows, T tokens, N tokens of a batch that count, D width, H what the last map reads
 
 import logging
 import shutil
@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from distill.data import Data, Numbered
 from distill.hidden import next_input_pairs
+from distill.least_squares import Sums
 from distill.packing import IGNORED, can_pack
 from fastpath.blocks import find_blocks
 from fastpath.config_distill import DistillConfig
@@ -61,42 +62,6 @@ class Solved:
     """Squared distance from the original's stream over its squared length, mean over tokens."""
     error_before: float
     """The same with the map as it was."""
-
-
-@dataclass
-class Sums:
-    """The least squares of one map, in float64."""
-
-    gram_HH: Tensor | float = 0.0
-    cross_HD: Tensor | float = 0.0
-    squares: float = 0.0
-    weights: float = 0.0
-
-    def add(self, read_NH: Tensor, lacking_ND: Tensor, *, weight_N: Tensor, relative_N: Tensor) -> None:
-        """Tokens of a batch: what the map reads, what the stream lacks, what a token counts for.
-
-        `relative_N`: one over the squared length that the lack is measured in.
-        """
-        root_N1 = (weight_N * relative_N).sqrt()[:, None]
-        read_NH, lacking_ND = read_NH.float() * root_N1, lacking_ND.float() * root_N1
-        self.gram_HH = self.gram_HH + (read_NH.T @ read_NH).double()
-        self.cross_HD = self.cross_HD + (read_NH.T @ lacking_ND).double()
-        self.squares += lacking_ND.double().square().sum().item()
-        self.weights += weight_N.double().sum().item()
-
-    def solve(self, strength: float) -> Tensor:
-        """The (H, D) change that minimises the lack, with strength * tr(gram) / H on its square; float64."""
-        assert isinstance(self.gram_HH, Tensor), "no batches"
-        ridge = strength * self.gram_HH.trace() / len(self.gram_HH)
-        eye_HH = torch.eye(len(self.gram_HH), dtype=torch.float64, device=self.gram_HH.device)
-        return torch.linalg.solve(self.gram_HH + ridge * eye_HH, self.cross_HD)
-
-    def error(self, change_HD: Tensor | None) -> float:
-        """Mean lack that a change leaves; None: no change."""
-        if change_HD is None:
-            return self.squares / self.weights
-        gained = 2 * (change_HD * self.cross_HD).sum() - (change_HD * (self.gram_HH @ change_HD)).sum()
-        return (self.squares - gained.item()) / self.weights
 
 
 @dataclass(frozen=True)
@@ -203,8 +168,9 @@ def refit_blocks(
     that writes straight to the stream.
     """
     (path, blocks), writers = find_blocks(student), find_writers(student)
-    targets = dict(next_input_pairs(keep, len(find_blocks(teacher)[1])))
-    if not any(writers[block].found for block in targets):
+    pairs = next_input_pairs(keep, len(find_blocks(teacher)[1]))
+    targets = {block: last for block, last in pairs if writers[block].found}
+    if not targets:
         raise SurgeryError(
             f"{type(student).__name__}: no linear map of its blocks writes straight to the stream (a norm "
             "follows, or experts are mixed), so none can be refitted; distill.refit_tokens=0 works"
@@ -212,14 +178,16 @@ def refit_blocks(
     inputs = [text.inputs for text in texts]
     ours, theirs = Stepped(student, inputs), Stepped(teacher, inputs)
     solved = []
-    with progress("refitting the blocks", len(blocks)) as advance:
+    passes = len(blocks) + len(targets) + 1 + max(targets.values())  # of all texts through a block
+    with progress("refitting the blocks", passes) as advance:
         for block in range(len(blocks)):
-            if block in targets and writers[block].found:
+            if block in targets:
                 while theirs.block <= targets[block]:
                     theirs.step()
-                solved.append(
-                    _refit_block(ours, theirs, texts, writers[block].found[0], f"{path}.{block}", folder)
-                )
+                    advance(1)
+                writer = writers[block].found[0]
+                solved.append(_refit_block(ours, theirs, texts, writer, f"{path}.{block}", folder))
+                advance(1)
             ours.step()
             advance(1)
     return solved

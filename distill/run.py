@@ -113,8 +113,10 @@ def lineage_of(
     student: Lineage, config: DistillConfig, facts: dict[str, Any], *, seen: Iterable[Item]
 ) -> Lineage:
     """The lineage of the distilled student, but for the digest of its weights."""
-    keys = ("mode", "teacher", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate")
-    keys += ("refit_tokens",)
+    keys = (
+        "mode", "teacher", "loss", "temperature", "kd_weight", "hidden_weight", "learning_rate",
+        "refit_tokens",
+    )  # fmt: skip
     how = {key: getattr(config, key) for key in keys} | {
         key: facts[key] for key in ("mode", "phases", "steps", "learnt_tokens", "checkpoint")
     }

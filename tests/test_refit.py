@@ -8,7 +8,8 @@ from families import tiny_model
 from test_distill import SAME_BATCH, check_same, distilled, pruned, student_of
 from tiny import run_stage, tiny_llama, write_tiny
 
-from distill.refit import FIRST, Sums, Text, refit_blocks
+from distill.least_squares import Sums
+from distill.refit import FIRST, Text, refit_blocks
 from fastpath.blocks import find_blocks, keep_blocks
 from fastpath.errors import SurgeryError
 from fastpath.models import Lineage, weights_sha256
