@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import write_tiny
 
-from benchmarks.distill_ablation import SHIPPED, arms, table
+from benchmarks.distill_ablation import SHIPPED, SHORT, arms, table
 from benchmarks.distill_gain import NEAR, answers_of, fine_tuning_steps, recipe_of
 from benchmarks.families import ENGLISH
 from benchmarks.gain_tables import family_changes, recovered, report, simple_change, summary, without_lookups
@@ -189,10 +189,10 @@ def test_a_size_without_a_plan_is_one_clear_line(tmp_path):
 
 @pytest.mark.parametrize("fold", ENGLISH.folds)
 def test_each_arm_of_the_ablation_is_another_recipe_that_practises_nothing_near(tmp_path, fold):
-    shipped = recipe_of(options(tmp_path), 6, fold)
+    shipped = recipe_of(options(tmp_path, changes=list(SHORT)), 6, fold)
     near = {kind for name in (*ENGLISH.asked(fold), *OUTSIDE_SIMPLE) for kind in NEAR.get(name, ())}
     for arm, changes in arms(fold).items():
-        with_size = [*changes, "prune.drop=6"] if "prune.plan=null" in changes else list(changes)
+        with_size = [*SHORT, *changes, *["prune.drop=6"] * ("prune.plan=null" in changes)]
         recipe = recipe_of(options(tmp_path, changes=with_size), 6, fold)
         assert (recipe == shipped) == (arm == SHIPPED)
         assert not near & set(recipe.distill.practice_kinds)
