@@ -48,10 +48,12 @@ def arms(fold: str) -> dict[str, tuple[str, ...]]:
     """
     rest = [kind for kind in practised(fold) if kind not in LOOKING_UP]
     refit = ("distill.refit_tokens=107520", "distill.local_steps=0", "distill.learning_rate=2e-4")
+    tuned = "distill.kd_weight=0", "distill.local_steps=0"
     return {
         SHIPPED: (),
         "refit": refit,
         "refit and JSD": (*refit, "distill.loss=jsd"),
+        "refit alone": (*refit, "distill.steps=0"),
         "no practice": ("distill.practice=0",),
         "practice without look-ups": (f"distill.practice_kinds={json.dumps(rest)}",),
         "no own questions": ("distill.own_questions=0",),
@@ -60,7 +62,8 @@ def arms(fold: str) -> dict[str, tuple[str, ...]]:
         "general text x 4": ("distill.own_texts_weight=2", "distill.own_questions_weight=8"),
         "own answers to worked items": ("distill.own_answers=2", "distill.items_per_task=50"),
         "original's predictions alone": ("distill.kd_weight=1",),
-        "data's tokens alone": ("distill.kd_weight=0", "distill.local_steps=0"),
+        "data's tokens alone": tuned,
+        "data's tokens alone, rate x 0.4": (*tuned, "distill.learning_rate=2e-4"),
         "temperature 1": ("distill.temperature=1",),
         "reverse KL": ("distill.loss=reverse_kl",),
         "JSD": ("distill.loss=jsd",),

@@ -10,7 +10,7 @@ import torch
 from distill.capture import keep_predictions
 from distill.checkpoints import last_checkpoint
 from distill.data import Data, check_disjoint, with_own_writing, with_prompts
-from distill.job import Job
+from distill.job import UNTRAINED, Job
 from distill.memory import choose_mode
 from distill.phases import Trained, phases
 from distill.refit import FOLDER as REFIT
@@ -66,7 +66,10 @@ def make_job(
         folders = teacher, student, lineage.keep
         return choose_mode(config, *folders, one_set=one_set, dtype=dtype, device=device, trust=trust)
 
-    mode = step(out, "mode.json", lambda: chosen.mode if chosen else first_that_fits())
+    trains = bool(phases(config)) or chosen is not None
+    mode = (
+        step(out, "mode.json", lambda: chosen.mode if chosen else first_that_fits()) if trains else UNTRAINED
+    )
     tokenizer, kept = load_tokenizer(student, trust_remote_code=trust), None
     if config.own_answers or config.own_texts or config.own_questions:
         original = cache(partial(load_model, teacher, dtype=dtype, device=device, trust_remote_code=trust))
@@ -81,7 +84,7 @@ def make_job(
             student, teacher, data, config, plan_of(student), out / REFIT, seed=recipe.seed,
             dtype=dtype, device=device, trust=trust,
         )  # fmt: skip
-    if config.teacher != "live":
+    if config.teacher != "live" and trains:
         kept = keep_predictions(
             data, config, tokenizer, teacher, student, mode=mode, keep=lineage.keep, weights=weights,
             seed=recipe.seed, dtype=dtype, device=device, trust=trust,

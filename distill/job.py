@@ -26,6 +26,9 @@ from fastpath.config_distill import DistillConfig
 from fastpath.models import load_model
 from fastpath.team import is_sharded
 
+UNTRAINED = "none"
+"""In the place of a mode, where the refit is all that is done."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -25,10 +25,13 @@ from transformers.pytorch_utils import Conv1D
 from distill.data import Data, Numbered
 from distill.hidden import next_input_pairs
 from distill.least_squares import Sums
+from distill.memory import GIB
 from distill.packing import IGNORED, can_pack
 from fastpath.blocks import find_blocks
+from fastpath.card import REFIT
 from fastpath.config_distill import DistillConfig
-from fastpath.errors import SurgeryError
+from fastpath.env import free_bytes
+from fastpath.errors import ConfigError, SurgeryError
 from fastpath.models import Lineage, load_model, load_tokenizer, save_model, weights_sha256
 from fastpath.nll import predicting
 from fastpath.plan import Plan
@@ -37,8 +40,8 @@ from fastpath.runs import new_folder, read_json, step, write_json
 from fastpath.stepping import Stepped
 from fastpath.writers import Writer, find_writers
 
-FOLDER, NAME = "refit", "refit"
-"""Of the phase: in the folder of the stage, and as the repair that a lineage tells of."""
+FOLDER, FILE = "refit", "refit.json"
+"""Of the phase, in the folder of the stage; what it did to each block."""
 log = logging.getLogger("fastpath")
 
 BLOCKS, WEIGHT, FACTS = "blocks", "weight.safetensors", "facts.json"
@@ -99,6 +102,18 @@ def texts_of(
     return texts
 
 
+def check_memory(texts: Sequence[Text], model: PreTrainedModel) -> None:
+    """Raise ConfigError where the streams of both models, which lie on the host, do not fit there."""
+    width, size = model.config.get_text_config(decoder=True).hidden_size, model.dtype.itemsize
+    taken = 2 * sum(text.at_BT.numel() for text in texts) * width * size
+    free, counted = free_bytes(torch.device("cpu")), sum(int(text.at_BT.sum()) for text in texts)
+    if taken > free:
+        raise ConfigError(
+            f"distill.refit_tokens: the streams of {counted} tokens would take {taken / GIB:.2f} GiB of the "
+            f"host's memory, {free / GIB:.2f} are free; {int(0.9 * counted * free / taken)} fit"
+        )
+
+
 def refit(
     student: Path,
     teacher: Path,
@@ -114,7 +129,8 @@ def refit(
 ) -> Path:
     """The student with its maps solved for, in the type it was stored in: FOLDER/model, made once.
 
-    A killed run goes on after the last block that was solved. Raises SurgeryError.
+    A killed run goes on after the last block that was solved. Raises SurgeryError, or ConfigError if the
+    streams do not fit the memory.
     """
     made = folder / "model"
     if made.exists():
@@ -123,10 +139,11 @@ def refit(
     tokenizer = load_tokenizer(student, trust_remote_code=trust)
     cut, original = load_model(student, **how), load_model(teacher, **how)
     texts = texts_of(data, config, tokenizer, cut, seed=seed)
+    check_memory(texts, cut)
     solved = refit_blocks(cut, original, texts, keep=plan.keep, folder=folder / BLOCKS)
     log.info("refit: %s", told(solved))
     del cut, original
-    write_json(folder / "refit.json", [asdict(one) for one in solved])
+    write_json(folder / FILE, [asdict(one) for one in solved])
     step(folder, "plan.json", plan.model_dump)
     lineage = Lineage.read(student)
     with new_folder(made) as unfinished, torch.no_grad():
@@ -135,7 +152,7 @@ def refit(
             for name, weight in load_file(folder / BLOCKS / str(one.block) / WEIGHT).items():
                 stored.get_parameter(name).copy_(weight)
         save_model(stored, tokenizer, unfinished)
-        repair = NAME if lineage.repair == "none" else f"{lineage.repair}, {NAME}"
+        repair = REFIT if lineage.repair == "none" else f"{lineage.repair}, {REFIT}"
         facts = {"repair": repair, "weights_sha256": weights_sha256(unfinished)}
         Lineage(**{**vars(lineage), **facts}).write(unfinished)
     shutil.rmtree(folder / BLOCKS)

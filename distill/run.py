@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -13,18 +14,20 @@ from distill.data import read_data
 from distill.dev import dev_items
 from distill.export import export_model
 from distill.inputs import find_student, make_job, plan_of
-from distill.job import objective_of
+from distill.job import Job, objective_of
 from distill.phases import Trained, best
 from distill.plot import training_figure
 from distill.training import DEV_METRIC, load_pair, read_metrics, train
+from fastpath.card import write_card
 from fastpath.config import Recipe
 from fastpath.config_distill import DistillConfig
 from fastpath.env import code_version
 from fastpath.errors import ConfigError
 from fastpath.items.item import Item
 from fastpath.models import Lineage, pick_device, pick_dtype
+from fastpath.plan import Plan
 from fastpath.plots import svg_text
-from fastpath.runs import finish, is_done, stage_folder, write_json, write_text
+from fastpath.runs import finish, is_done, new_folder, stage_folder, write_json, write_text
 from fastpath.team import Team, is_sharded
 
 log = logging.getLogger("fastpath")
@@ -58,22 +61,49 @@ def run(recipe: Recipe) -> Path:
         team.tell((recipe, job, out))
         done = train(recipe, job, device, out)
         team.tell(None)
-        facts = {**asdict(done[-1]), "mode": job.mode, "checkpoint": best(done).checkpoint,
-                 "phases": {phase.phase: phase.steps for phase in done},
-                 "steps": sum(phase.steps for phase in done)}  # fmt: skip
-        made = lineage_of(Lineage.read(job.student), config, facts, seen=(*data.items, *dev))
         write_json(out / "plan.json", plan.model_dump())
-        weights, trust = out / facts["checkpoint"], recipe.model.trust_remote_code
-        load = partial(load_pair, recipe, job, device, config)
-        export_model(load, job, weights, made, plan, config, out / "model", trust=trust)
-        rows = read_metrics(out / "metrics.jsonl")
-        if worse := worse_words(rows, best(done)):
-            log.warning("%s", worse)
-        figure = training_figure(rows)
-        write_text(out / "metrics.svg", svg_text(figure, name="metrics"))
+        seen = (*data.items, *dev)
+        if done:
+            export_trained(recipe, config, job, done, plan, out, seen=seen)
+        else:
+            export_refitted(job.student, plan, out / "model", seen=seen)
         log.info("saved %s", out / "model")
         finish(out)
     return out
+
+
+def export_trained(
+    recipe: Recipe,
+    config: DistillConfig,
+    job: Job,
+    done: Sequence[Trained],
+    plan: Plan,
+    out: Path,
+    *,
+    seen: Iterable[Item],
+) -> None:
+    """Write OUT/model, of the best checkpoint, and OUT/metrics.svg."""
+    device = pick_device(recipe.model)
+    facts = {**asdict(done[-1]), "mode": job.mode, "checkpoint": best(done).checkpoint,
+             "phases": {phase.phase: phase.steps for phase in done},
+             "steps": sum(phase.steps for phase in done)}  # fmt: skip
+    made = lineage_of(Lineage.read(job.student), config, facts, seen=seen)
+    weights, trust = out / facts["checkpoint"], recipe.model.trust_remote_code
+    load = partial(load_pair, recipe, job, device, config)
+    export_model(load, job, weights, made, plan, config, out / "model", trust=trust)
+    rows = read_metrics(out / "metrics.jsonl")
+    if worse := worse_words(rows, best(done)):
+        log.warning("%s", worse)
+    write_text(out / "metrics.svg", svg_text(training_figure(rows), name="metrics"))
+
+
+def export_refitted(student: Path, plan: Plan, folder: Path, *, seen: Iterable[Item]) -> None:
+    """The refitted student as it is: no phase trains."""
+    with new_folder(folder) as unfinished:
+        shutil.copytree(student, unfinished, dirs_exist_ok=True)
+        lineage = Lineage.read(student)
+        Lineage(**{**vars(lineage), "calibration_items": told_items(lineage, seen)}).write(unfinished)
+        write_card(unfinished, plan)
 
 
 def check_config(recipe: Recipe, config: DistillConfig) -> None:
@@ -120,10 +150,14 @@ def lineage_of(
     how = {key: getattr(config, key) for key in keys} | {
         key: facts[key] for key in ("mode", "phases", "steps", "learnt_tokens", "checkpoint")
     }
-    ids = tuple(dict.fromkeys([*student.calibration_items, *(item.id for item in seen)]))
     changes = {
         "distillation": {**how, "student_weights_sha256": student.weights_sha256},
-        "calibration_items": ids,
+        "calibration_items": told_items(student, seen),
         "code": code_version(),
     }
     return Lineage(**{**vars(student), **changes})
+
+
+def told_items(student: Lineage, seen: Iterable[Item]) -> tuple[str, ...]:
+    """Ids of the items that a student had seen, and of those it has seen now."""
+    return tuple(dict.fromkeys([*student.calibration_items, *(item.id for item in seen)]))

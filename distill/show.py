@@ -8,6 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill.phases import NATS, minimised
+from distill.refit import FILE
+from distill.refit import FOLDER as REFIT
 from distill.training import read_metrics
 from fastpath.cli import console
 from fastpath.models import Lineage
@@ -19,9 +21,14 @@ LINES = 10
 
 def show(folder: Path) -> dict[str, Any]:
     """Print how the loss fell in OUT/distill; return the headline."""
-    facts = Lineage.read(folder / "model").distillation or {}
+    facts, out = Lineage.read(folder / "model").distillation, console()
+    if (path := folder / REFIT / FILE).exists():
+        out.print(refit_table(read_json(path)))
+    if facts is None:
+        out.print(f"model   {folder / 'model'}", soft_wrap=True)
+        return {"mode": None, "steps": 0, "learnt_tokens": 0, "nats_per_token": None,
+                "model": str(folder / "model")}  # fmt: skip
     rows = [row for row in read_metrics(folder / "metrics.jsonl") if "loss" in row]
-    out = console()
     if (path := folder / "candidates.json").exists():
         out.print(candidate_table(**read_json(path)))
     out.print(loss_table(rows))
@@ -29,6 +36,23 @@ def show(folder: Path) -> dict[str, Any]:
     last = rows[-1].get(minimised(rows[-1]) or "")
     keys = ("mode", "steps", "learnt_tokens")
     return {**{key: facts[key] for key in keys}, "nats_per_token": last, "model": str(folder / "model")}
+
+
+def refit_table(solved: list[dict[str, Any]]) -> Table:
+    """What the refit did to each block."""
+    table = Table(
+        title="Refit: squared distance of the stream after a block from the original's, as a share, on "
+        "tokens not fitted on",
+        title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+        caption="before: behind the blocks solved for so far, with the map as it was",
+        caption_justify="left",
+    )  # fmt: skip
+    for heading in ("block", "before", "after", "ridge"):
+        table.add_column(heading, justify="right")
+    for row in solved:
+        strength = "unchanged" if row["strength"] is None else f"{row['strength']:g}"
+        table.add_row(str(row["block"]), f"{row['error_before']:.3f}", f"{row['error']:.3f}", strength)
+    return table
 
 
 def candidate_table(candidates: list[dict[str, Any]], chosen: int) -> Table:

@@ -7,6 +7,9 @@ from fastpath.plan import Plan, repair_words, spans_of
 from fastpath.runs import write_text
 from fastpath.sources import EMBEDDED
 
+REFIT = "refit"
+"""The repair of a lineage that distill made before any training."""
+
 _TEMPLATE = """\
 ---
 {base_model}library_name: transformers
@@ -64,12 +67,16 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
 
 def distillation_words(lineage: Lineage) -> str:
     """How the weights were trained after the cut, in a clause."""
+    refitted = REFIT in lineage.repair.split(", ")
+    solved = (
+        "the last maps of blocks were solved for anew, towards the original's streams" if refitted else ""
+    )
     if (facts := lineage.distillation) is None:
-        return "nothing was retrained"
+        return solved or "nothing was retrained"
     how = "the original was distilled back into them" if facts.get("kd_weight", 1) else "they were fine-tuned"
     return (
-        f"{how} ({facts['mode']}, {facts['steps']} steps, {facts['learnt_tokens']:,} learnt tokens; the "
-        f"weights are those of {facts['checkpoint']})"
+        f"{solved}{solved and ', then '}{how} ({facts['mode']}, {facts['steps']} steps, "
+        f"{facts['learnt_tokens']:,} learnt tokens; the weights are those of {facts['checkpoint']})"
     )
 
 

@@ -204,8 +204,8 @@ class DistillConfig(Section):
 
     @model_validator(mode="after")
     def _steps_and_rows_fit(self) -> Self:
-        if not self.local_steps + self.steps + self.on_policy.steps:
-            raise ValueError("steps: 0 in every phase: there is nothing to do")
+        if not self.refit_tokens + self.local_steps + self.steps + self.on_policy.steps:
+            raise ValueError("steps: 0 in every phase, and no refit_tokens: there is nothing to do")
         if self.batch_rows % self.micro_rows:
             raise ValueError(f"batch_rows: {self.batch_rows} rows are not a multiple of micro_rows")
         if self.checkpoint_steps % self.log_steps:

@@ -64,5 +64,6 @@ class Stepped:
 
     def step(self) -> None:
         """Take every batch through the next block."""
-        self._streams = [self.through(number).cpu() for number in range(len(self.batches))]
+        for number in range(len(self.batches)):
+            self._streams[number : number + 1] = [self.through(number).cpu()]  # one set of streams at a time
         self.block += 1

@@ -136,7 +136,7 @@ def student_of(recipe):
             ["distill.dev_items_per_task=1", "distill.dev_tasks=[doc_type]"],
             "distill.dev_tasks: none is complex, and early stopping goes by the complex ones",
         ),
-        (["distill.steps=0"], "distill: steps: 0 in every phase: there is nothing to do"),
+        (["distill.steps=0"], "distill: steps: 0 in every phase, and no refit_tokens: there is"),
         (["distill.on_policy={stepz: 1}"], "on_policy.stepz: unknown key; did you mean 'steps'?"),
         (["distill.student=/nowhere"], "distill.student: /nowhere has no lineage.json; name the stage prune"),
         (["distill.batch_rows=3"], "distill: batch_rows: 3 rows are not a multiple of micro_rows"),

@@ -11,7 +11,7 @@ from tiny import run_stage, tiny_llama, write_tiny
 from distill.least_squares import Sums
 from distill.refit import FIRST, Text, refit_blocks
 from fastpath.blocks import find_blocks, keep_blocks
-from fastpath.errors import SurgeryError
+from fastpath.errors import ConfigError, SurgeryError
 from fastpath.models import Lineage, weights_sha256
 from fastpath.runs import read_json
 from fastpath.stepping import Stepped, stream_after
@@ -130,6 +130,17 @@ def test_family_without_a_map_that_writes_is_refused(tmp_path):
         refit_blocks(keep_blocks(base, keep), base, texts(2, vocabulary=96), keep=keep, folder=tmp_path)
 
 
+def test_streams_that_do_not_fit_the_memory_are_refused(monkeypatch):
+    from distill import refit
+
+    few, model = texts(2), tiny_llama()
+    monkeypatch.setattr(refit, "free_bytes", lambda device: 2 * 2 * 4 * 24 * 32 * 4)  # B x T x D in float32
+    refit.check_memory(few, model)
+    monkeypatch.setattr(refit, "free_bytes", lambda device: 2 * 4 * 24 * 32 * 4)
+    with pytest.raises(ConfigError, match=r"^distill\.refit_tokens: the streams of 184 tokens .*; 82 fit$"):
+        refit.check_memory(few, model)
+
+
 def test_stage_begins_with_the_refitted_student(recipe, done, tmp_path):
     facts = read_json(done / "refit/refit.json")
     assert [one["block"] for one in facts] == [1, 2, 3]
@@ -140,6 +151,10 @@ def test_stage_begins_with_the_refitted_student(recipe, done, tmp_path):
     assert lineage.repair == "refit" and lineage.distillation["refit_tokens"] == 2000
     assert lineage.distillation["student_weights_sha256"] == refitted.weights_sha256
     assert not (done / "refit/blocks").exists()
+    card = (done / "model/README.md").read_text()
+    assert (
+        "the last maps of blocks were solved for anew" in card and "then the original was distilled" in card
+    )
     rows = [json.loads(line) for line in (done / "metrics.jsonl").read_text().splitlines()]
     plain = distilled(recipe, "distill.mode=full", out=tmp_path)
     first = json.loads((plain / "metrics.jsonl").read_text().splitlines()[0])
@@ -182,3 +197,17 @@ def test_refit_in_bfloat16(recipe, tmp_path):
 def test_lora_trains_on_top_of_a_refitted_student(recipe, tmp_path):
     folder = distilled(recipe, "distill.refit_tokens=2000", "distill.mode=lora", out=tmp_path)
     assert Lineage.read(folder / "model").repair == "refit"
+
+
+def test_refit_alone_is_a_repair_without_training(recipe, done, tmp_path, capsys):
+    keys = ["distill.refit_tokens=2000", "distill.steps=0"]
+    folder = distilled(recipe, *keys, out=tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        assert (folder / "model" / name).read_bytes() == (done / "refit/model" / name).read_bytes(), name
+    lineage = Lineage.read(folder / "model")
+    assert lineage.repair == "refit" and lineage.distillation is None
+    assert set(lineage.calibration_items) == set(Lineage.read(done / "model").calibration_items)
+    card = (folder / "model/README.md").read_text()
+    assert "solved for anew, towards the original's streams. A stock" in card
+    told = capsys.readouterr().out
+    assert "Refit: squared distance" in told and "learning rate" not in told
