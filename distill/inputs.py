@@ -67,9 +67,14 @@ def make_job(
         return choose_mode(config, *folders, one_set=one_set, dtype=dtype, device=device, trust=trust)
 
     trains = bool(phases(config)) or chosen is not None
-    mode = (
-        step(out, "mode.json", lambda: chosen.mode if chosen else first_that_fits()) if trains else UNTRAINED
-    )
+    if not trains and lineage.distillation is not None:
+        raise ConfigError(
+            f"distill.student: {student} was distilled, and a refit alone is for a cut that was not; steps "
+            "above 0 train on"
+        )
+    mode = UNTRAINED
+    if trains:
+        mode = step(out, "mode.json", lambda: chosen.mode if chosen else first_that_fits())
     tokenizer, kept = load_tokenizer(student, trust_remote_code=trust), None
     if config.own_answers or config.own_texts or config.own_questions:
         original = cache(partial(load_model, teacher, dtype=dtype, device=device, trust_remote_code=trust))

@@ -93,7 +93,7 @@ def texts_of(
 ) -> list[Text]:
     """Rows of the recipe's mixture, with their prompts, until refit_tokens count; two batches at least."""
     packed = config.pack == "auto" and can_pack(model, model.dtype)
-    config = config.model_copy(update={"learn": "all", "steps": config.refit_tokens})  # surely enough rows
+    config = config.model_copy(update={"learn": "all", "steps": max(config.refit_tokens, 2)})  # surely enough
     rows = Numbered(data, config, tokenizer, seed=seed, packed=packed)
     texts: list[Text] = []
     while len(texts) < 2 or sum(int(text.at_BT.sum()) for text in texts) < config.refit_tokens:
@@ -134,6 +134,7 @@ def refit(
     """
     made = folder / "model"
     if made.exists():
+        shutil.rmtree(folder / BLOCKS, ignore_errors=True)  # it was killed in between
         return made
     how: dict[str, Any] = {"dtype": dtype, "device": device, "trust_remote_code": trust}
     tokenizer = load_tokenizer(student, trust_remote_code=trust)

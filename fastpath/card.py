@@ -58,7 +58,7 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
         "keep": ", ".join(map(str, plan.keep)),
         "criterion": plan.criterion,
         "chooser": plan.chooser,
-        "repair": repair_words(plan.repair),
+        "repair": "the refit" if plan.repair is None and _refitted(lineage) else repair_words(plan.repair),
         "training": distillation_words(lineage),
         "gap": gap.strip(),
     }
@@ -78,6 +78,10 @@ def distillation_words(lineage: Lineage) -> str:
         f"{solved}{solved and ', then '}{how} ({facts['mode']}, {facts['steps']} steps, "
         f"{facts['learnt_tokens']:,} learnt tokens; the weights are those of {facts['checkpoint']})"
     )
+
+
+def _refitted(lineage: Lineage) -> bool:
+    return REFIT in lineage.repair.split(", ")
 
 
 def _front_matter(lineage: Lineage) -> str:

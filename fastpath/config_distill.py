@@ -206,6 +206,15 @@ class DistillConfig(Section):
     def _steps_and_rows_fit(self) -> Self:
         if not self.refit_tokens + self.local_steps + self.steps + self.on_policy.steps:
             raise ValueError("steps: 0 in every phase, and no refit_tokens: there is nothing to do")
+        if not self.local_steps + self.steps + self.on_policy.steps:  # the refit alone
+            if self.candidates > 1:
+                raise ValueError("candidates: steps: 0 trains none of them further; candidates: 1 works")
+            if self.teacher != "live":
+                raise ValueError(f"teacher: {self.teacher} is for training, and steps: 0; live works")
+        if self.refit_tokens and self.mode == "shared-lora":
+            raise ValueError(
+                "mode: shared-lora needs the base's own blocks, and refit_tokens changes them; lora works"
+            )
         if self.batch_rows % self.micro_rows:
             raise ValueError(f"batch_rows: {self.batch_rows} rows are not a multiple of micro_rows")
         if self.checkpoint_steps % self.log_steps:

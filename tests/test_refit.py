@@ -209,5 +209,33 @@ def test_refit_alone_is_a_repair_without_training(recipe, done, tmp_path, capsys
     assert set(lineage.calibration_items) == set(Lineage.read(done / "model").calibration_items)
     card = (folder / "model/README.md").read_text()
     assert "solved for anew, towards the original's streams. A stock" in card
+    assert "Repair without training: the refit" in card
     told = capsys.readouterr().out
     assert "Refit: squared distance" in told and "learning rate" not in told
+
+
+def test_few_tokens_still_make_two_batches(recipe, tmp_path):
+    keys = ["distill.refit_tokens=1", "distill.steps=0", "distill.batch_rows=2", "distill.micro_rows=2"]
+    assert Lineage.read(distilled(recipe, *keys, out=tmp_path) / "model").repair == "refit"
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (
+            ["distill.candidates=2", "distill.dev_items_per_task=4"],
+            "candidates: steps: 0 trains none of them",
+        ),
+        (["distill.teacher=top-k"], "teacher: top-k is for training, and steps: 0; live works"),
+    ],
+)
+def test_keys_of_training_are_refused_with_the_refit_alone(recipe, tmp_path, capsys, keys, told):
+    keys = ["distill.refit_tokens=500", "distill.steps=0", *keys, f"out={tmp_path}"]
+    assert run_stage("distill", recipe, student_of(recipe), *keys) != 0
+    assert told in capsys.readouterr().err
+
+
+def test_refit_alone_of_a_distilled_student_is_refused(recipe, done, tmp_path, capsys):
+    keys = ["distill.refit_tokens=500", "distill.steps=0", f"distill.student={done / 'model'}", "seed=1"]
+    assert run_stage("distill", recipe, *keys, f"out={tmp_path}") != 0
+    assert "was distilled, and a refit alone is for a cut that was not" in capsys.readouterr().err
