@@ -55,7 +55,7 @@ FIRST = 5.0
 
 @dataclass(frozen=True)
 class Solved:
-    """What was done to one block, on tokens that it was not fitted on."""
+    """What was done to one block, on batches that it was not fitted on (small sources repeat in them)."""
 
     block: int
     """Of the student."""
@@ -166,7 +166,7 @@ def told(solved: Sequence[Solved]) -> str:
     first, last = solved[0], solved[-1]
     return (
         f"{changed} of {len(solved)} blocks; the stream's squared distance from the original's, as a share, "
-        f"on tokens not fitted on: {first.error_before:.3f} -> {first.error:.3f} at the first cut, "
+        f"on held-out batches: {first.error_before:.3f} -> {first.error:.3f} at the first cut, "
         f"{last.error:.3f} at the end"
     )
 

@@ -42,7 +42,7 @@ def refit_table(solved: list[dict[str, Any]]) -> Table:
     """What the refit did to each block."""
     table = Table(
         title="Refit: squared distance of the stream after a block from the original's, as a share, on "
-        "tokens not fitted on",
+        "held-out batches",
         title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
         caption="before: behind the blocks solved for so far, with the map as it was",
         caption_justify="left",
