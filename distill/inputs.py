@@ -89,7 +89,7 @@ def make_job(
             student, teacher, data, config, plan_of(student), out / REFIT, seed=recipe.seed,
             dtype=dtype, device=device, trust=trust,
         )  # fmt: skip
-    if config.teacher != "live" and trains:
+    if config.teacher != "live":
         kept = keep_predictions(
             data, config, tokenizer, teacher, student, mode=mode, keep=lineage.keep, weights=weights,
             seed=recipe.seed, dtype=dtype, device=device, trust=trust,

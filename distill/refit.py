@@ -96,9 +96,11 @@ def texts_of(
     config = config.model_copy(update={"learn": "all", "steps": max(config.refit_tokens, 2)})  # surely enough
     rows = Numbered(data, config, tokenizer, seed=seed, packed=packed)
     texts: list[Text] = []
-    while len(texts) < 2 or sum(int(text.at_BT.sum()) for text in texts) < config.refit_tokens:
+    counted = 0
+    while len(texts) < 2 or counted < config.refit_tokens:
         start = len(texts) * config.micro_rows
         texts.append(Text.of(rows.batch([rows[start + i] for i in range(config.micro_rows)])))
+        counted += int(texts[-1].at_BT.sum())
     return texts
 
 

@@ -67,10 +67,9 @@ def write_card(folder: Path, plan: Plan, gap: str = NOT_MEASURED) -> None:
 
 def distillation_words(lineage: Lineage) -> str:
     """How the weights were trained after the cut, in a clause."""
-    refitted = REFIT in lineage.repair.split(", ")
-    solved = (
-        "the last maps of blocks were solved for anew, towards the original's streams" if refitted else ""
-    )
+    solved = ""
+    if _refitted(lineage):
+        solved = "the last maps of blocks were solved for anew, towards the original's streams"
     if (facts := lineage.distillation) is None:
         return solved or "nothing was retrained"
     how = "the original was distilled back into them" if facts.get("kd_weight", 1) else "they were fine-tuned"
